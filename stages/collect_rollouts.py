@@ -1,0 +1,46 @@
+"""Scripted demonstrations -> LIBERO HDF5: python stages/collect_rollouts.py configs/collect/grid.yaml --demos 256.
+
+The same command goes on where a stopped one ended.
+"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+
+from vidpara.cli import UserError, dump, main
+from vidpara.config import CollectConfig
+from vidpara.data import write_rollouts
+from vidpara.simulation.record import collect
+
+
+def run(config: CollectConfig, argv: list[str]) -> None:
+    """Collect into a folder of parts beside the output, then assemble them."""
+    default = CollectConfig()
+    content = replace(config, output=default.output, workers=default.workers)  # what the demos depend on
+    if config.output.exists():
+        if write_rollouts.config_of(config.output) != dump(content):
+            raise UserError(
+                f"{config.output} exists and was collected with other settings; choose another --output or delete it"
+            )
+        print(f"{config.output} is complete, with these settings; nothing to do")
+        return
+    folder = config.output.with_name(f"{config.output.name}.parts")
+    folder.mkdir(parents=True, exist_ok=True)
+    settings, note = dump(replace(content, demos=default.demos)), folder / "config.yaml"
+    if note.exists() and note.read_text() != settings:
+        raise UserError(
+            f"{folder} holds a collection begun with other settings; choose another --output or delete it"
+        )
+    note.write_text(settings)
+    collected = collect(config, folder, write_rollouts.write_part)
+    steps = write_rollouts.assemble(config.output, collected.parts, dump(content), collected.attempts)
+    shutil.rmtree(folder)
+    print(
+        f"{config.output}: {len(collected.parts)} demos, {steps} steps; the expert failed at "
+        f"{collected.attempts - len(collected.parts)} of {collected.attempts} starts"
+    )
+
+
+if __name__ == "__main__":
+    main(CollectConfig, run)

@@ -1,0 +1,42 @@
+"""Two evaluations on the same starts: paired table and McNemar's exact test.
+
+python stages/compare_results.py results/demo/two_stage.json results/demo/joint.json
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import tyro
+
+from vidpara.cli import UserError
+from vidpara.evaluation import results
+
+
+def main(a: tyro.conf.Positional[Path], b: tyro.conf.Positional[Path]) -> None:
+    """Compare the results files A and B.
+
+    Args:
+        a: a results file of stages/evaluate_policy.py.
+        b: another one, on the same starts.
+    """
+    first, second = results.read(a), results.read(b)
+    paired = results.compare(first, second)
+    for found in (first, second):
+        print(results.summary(found))
+    width = max(len(first.cell), 6)
+    print(f"\n{'':{width + 6}}  {second.cell} PLACE   not")
+    for label, counts in (("PLACE", (paired.both, paired.only_a)), ("not", (paired.only_b, paired.neither))):
+        print(f"{first.cell:{width}} {label:5}  {counts[0]:{len(second.cell) + 6}d} {counts[1]:5d}")
+    print(
+        f"\nMcNemar, exact, two-sided: p = {paired.p_value:.4g} ({paired.only_a} : {paired.only_b} starts differ)"
+    )
+
+
+if __name__ == "__main__":
+    try:
+        tyro.cli(main)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None

@@ -1,0 +1,49 @@
+"""Stage two: train the video UNet and the action head jointly. Every variant is a YAML file.
+
+python stages/train_policy.py configs/policy/two_stage.yaml configs/pocket.yaml
+"""
+
+from vidpara import build
+from vidpara.cli import dump, main
+from vidpara.config import TrainPolicyConfig
+from vidpara.data.clips import workspace
+from vidpara.evaluation.evaluators import ActionErrors, Strips
+from vidpara.training.optimizer import ParamGroup
+from vidpara.training.processes import processes
+from vidpara.training.trainer import train
+
+
+def run(config: TrainPolicyConfig, argv: list[str]) -> None:
+    state = processes()
+    resolved = dump(config)
+    episodes = build.build_episodes(config.data)
+    unet_config, autoencoder_config = build.from_video_run(config)
+    autoencoder = build.build_autoencoder(autoencoder_config, episodes)
+    unet = build.build_unet(unet_config, autoencoder.channels, config.data.clip.frames)
+    space = workspace(episodes)
+    policy = build.build_policy(config, unet, autoencoder, space)
+    with state.main_process_first():
+        training, validation = build.build_clips(config.data, episodes, autoencoder, policy.image_encoder)
+    backbone_lr = config.optimizer.lr if config.optimizer.backbone_lr is None else config.optimizer.backbone_lr
+    policy = train(
+        policy,
+        training,
+        validation,
+        config=config.trainer,
+        optimizer=config.optimizer,
+        weights=config.loss,
+        groups=[
+            ParamGroup("backbone", list(policy.backbone.parameters()), backbone_lr),
+            ParamGroup("head", list(policy.head.parameters()), config.optimizer.lr),
+        ],
+        run=config.run,
+        resolved=resolved,
+        argv=argv,
+        evaluators=[ActionErrors(validation), Strips(training, validation, config.run / "vis")],
+    )
+    if state.is_main_process:
+        build.save_policy(config.run, policy, space)
+
+
+if __name__ == "__main__":
+    main(TrainPolicyConfig, run)

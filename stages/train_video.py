@@ -1,0 +1,43 @@
+"""Stage one: fine-tune the video UNet on rollouts.
+
+python stages/train_video.py configs/video/stage_one.yaml configs/pocket.yaml
+"""
+
+from vidpara import build
+from vidpara.cli import dump, main
+from vidpara.config import TrainVideoConfig
+from vidpara.evaluation.evaluators import GeneratedClips
+from vidpara.models.svd import VideoModel
+from vidpara.training.optimizer import ParamGroup
+from vidpara.training.processes import processes
+from vidpara.training.trainer import train
+
+
+def run(config: TrainVideoConfig, argv: list[str]) -> None:
+    state = processes()
+    episodes = build.build_episodes(config.data)
+    autoencoder = build.build_autoencoder(config.autoencoder, episodes)
+    unet = build.build_unet(config.unet, autoencoder.channels, config.data.clip.frames)
+    image_encoder = build.build_image_encoder(config.image_encoder, unet.config.cross_attention_dim)
+    with state.main_process_first():
+        training, validation = build.build_clips(config.data, episodes, autoencoder, image_encoder)
+    model = VideoModel(unet, config.diffusion, autoencoder.condition_scale)
+    model = train(
+        model,
+        training,
+        validation,
+        config=config.trainer,
+        optimizer=config.optimizer,
+        weights={"video": 1.0},
+        groups=[ParamGroup("video", list(model.parameters()), config.optimizer.lr)],
+        run=config.run,
+        resolved=dump(config),
+        argv=argv,
+        evaluators=[GeneratedClips(validation, autoencoder, config.samples, config.sample_steps, config.run / "vis")],
+    )
+    if state.is_main_process:
+        build.save_video(config.run, model, autoencoder)
+
+
+if __name__ == "__main__":
+    main(TrainVideoConfig, run)

@@ -1,0 +1,191 @@
+"""Pinhole geometry: each function against its inverse, a closed form, or the content of a picture."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vidpara.geometry.camera import PARALLEL, crop_and_resize, inside, lift, project, rays, transform
+from vidpara.geometry.rotation import matrix_from_euler
+from vidpara.types import Camera, Tensor
+
+SIZE = 128.0
+
+
+def looking_at(eye: Tensor, target: Tensor, focal: float = 150.0) -> Camera:
+    """A camera at `eye` with +z towards `target` and its rows (+x) level."""
+    forward = torch.nn.functional.normalize(target - eye, dim=0)
+    right = torch.nn.functional.normalize(
+        torch.linalg.cross(forward, torch.tensor([0.0, 0, 1]).to(eye)), dim=0
+    )
+    world_from_camera = torch.eye(4).to(eye)
+    world_from_camera[:3, :3] = torch.stack([right, torch.linalg.cross(forward, right), forward], dim=1)
+    world_from_camera[:3, 3] = eye
+    intrinsics = torch.tensor([[focal, 0, SIZE / 2], [0, focal, SIZE / 2], [0, 0, 1]]).to(eye)
+    return Camera(intrinsics, world_from_camera)
+
+
+@st.composite
+def cameras(draw: st.DrawFn) -> Camera:
+    """Cameras above the table that look down at it by 5 to 85 degrees."""
+    azimuth = math.radians(draw(st.floats(-180, 180)))
+    tilt = math.radians(draw(st.floats(5, 85)))
+    distance, focal = draw(st.floats(0.5, 2.0)), draw(st.floats(80, 400))
+    level = torch.tensor([math.cos(azimuth), math.sin(azimuth), 0.0], dtype=torch.float64)
+    up = torch.tensor([0.0, 0, 1], dtype=torch.float64)
+    target = torch.tensor([0.1, -0.1, 0.9], dtype=torch.float64)
+    return looking_at(target + distance * (math.cos(tilt) * level + math.sin(tilt) * up), target, focal)
+
+
+points = st.tuples(st.floats(-0.1, 0.3), st.floats(-0.3, 0.1), st.floats(0.85, 1.0)).map(
+    lambda point: torch.tensor(point, dtype=torch.float64)
+)
+
+
+@given(cameras(), points)
+def test_lift_inverts_project(camera: Camera, position: Tensor):
+    pixel = project(position, camera)
+    ray = rays(pixel, camera)
+    if not torch.isfinite(pixel).all() or abs(float(ray[2])) < 0.02:
+        return
+    torch.testing.assert_close(lift(pixel, position[2], camera), position, rtol=0, atol=1e-9)
+
+
+@given(cameras(), st.floats(0, SIZE), st.floats(SIZE / 2, SIZE), st.floats(0.8, 0.95))
+def test_project_inverts_lift(camera: Camera, u: float, v: float, height: float):
+    pixel = torch.tensor([u, v], dtype=torch.float64)
+    if float(rays(pixel, camera)[2]) > -0.05 or height > float(camera.world_from_camera[2, 3]):
+        return
+    position = lift(pixel, torch.tensor(height, dtype=torch.float64), camera)
+    assert position[2].item() == pytest.approx(height, abs=1e-12)
+    torch.testing.assert_close(project(position, camera), pixel, rtol=0, atol=1e-6)
+
+
+def test_straight_down_projection_is_similar_triangles():
+    down = torch.tensor([[1.0, 0, 0], [0, -1, 0], [0, 0, -1]])
+    world_from_camera = torch.eye(4)
+    world_from_camera[:3, :3], world_from_camera[2, 3] = down, 2.0
+    camera = Camera(torch.tensor([[100.0, 0, 64], [0, 100, 32], [0, 0, 1]]), world_from_camera)
+    # 1.5 m below the camera, 0.3 m along world x (image right), 0.15 m along world y (image up).
+    torch.testing.assert_close(project(torch.tensor([0.3, 0.15, 0.5]), camera), torch.tensor([84.0, 22.0]))
+    torch.testing.assert_close(
+        lift(torch.tensor([84.0, 22.0]), torch.tensor(0.5), camera), torch.tensor([0.3, 0.15, 0.5])
+    )
+
+
+def test_the_principal_point_sees_the_target():
+    target = torch.tensor([0.1, -0.2, 0.9])
+    camera = looking_at(torch.tensor([0.7, 0.0, 1.6]), target)
+    torch.testing.assert_close(project(target, camera), torch.tensor([SIZE / 2, SIZE / 2]))
+
+
+def test_a_batch_of_cameras_equals_each_of_them_alone():
+    eyes = torch.tensor([[0.7, 0.0, 1.6], [0.2, 0.5, 1.8], [-0.4, -0.6, 1.5]])
+    alone = [looking_at(eye, torch.tensor([0.0, 0.0, 0.9])) for eye in eyes]
+    batch = Camera(
+        torch.stack([c.intrinsics for c in alone]), torch.stack([c.world_from_camera for c in alone])
+    )
+    positions = torch.tensor([[0.1, 0.0, 0.9], [0.0, 0.1, 0.95], [-0.1, 0.0, 1.0]])
+    pixels = project(positions, batch)
+    for index, camera in enumerate(alone):
+        torch.testing.assert_close(pixels[index], project(positions[index], camera))
+    torch.testing.assert_close(lift(pixels, positions[:, 2], batch), positions, rtol=0, atol=1e-5)
+
+
+def test_points_behind_the_camera_have_no_pixel():
+    camera = looking_at(torch.tensor([0.7, 0.0, 1.6]), torch.tensor([0.0, 0.0, 0.9]))
+    positions = torch.tensor([[1.4, 0.0, 2.3], [0.7, 0.0, 1.6], [0.0, 0.0, 0.9]])
+    pixels = project(positions, camera)
+    assert pixels[:2].isnan().all()
+    assert pixels[2].isfinite().all()
+    assert inside(pixels, int(SIZE), int(SIZE)).tolist() == [False, False, True]
+
+
+def test_inside_takes_the_first_edge_and_not_the_last():
+    pixels = torch.tensor([[0.0, 0.0], [15.99, 7.99], [16.0, 0.0], [0.0, 8.0], [-0.01, 0.0]])
+    assert inside(pixels, height=8, width=16).tolist() == [True, True, False, False, False]
+
+
+def test_a_ray_along_the_plane_is_an_error():
+    camera = looking_at(torch.tensor([1.0, 0.0, 0.9]), torch.tensor([0.0, 0.0, 0.9]))
+    centre = torch.tensor([SIZE / 2, SIZE / 2])
+    with pytest.raises(ValueError, match="parallel"):
+        lift(centre, torch.tensor(0.9), camera)
+    slightly_below = centre + torch.tensor([0.0, 150.0 * 3 * PARALLEL])
+    assert lift(slightly_below, torch.tensor(0.8), camera).isfinite().all()
+
+
+def test_one_parallel_ray_in_a_batch_is_an_error():
+    camera = looking_at(torch.tensor([1.0, 0.0, 0.9]), torch.tensor([0.0, 0.0, 0.9]))
+    with pytest.raises(ValueError, match="parallel"):
+        lift(torch.tensor([[64.0, 120.0], [64.0, 64.0]]), torch.tensor([0.8, 0.8]), camera)
+
+
+def test_rays_have_unit_length_and_the_middle_one_looks_forward():
+    camera = looking_at(torch.tensor([0.7, 0.0, 1.6]), torch.tensor([0.0, 0.0, 0.9]))
+    directions = rays(torch.tensor([[64.0, 64.0], [0.0, 0.0], [128.0, 30.0]]), camera)
+    torch.testing.assert_close(directions.norm(dim=-1), torch.ones(3))
+    torch.testing.assert_close(directions[0], camera.world_from_camera[:3, 2])
+
+
+def test_transform_by_the_inverse_returns():
+    a_from_b = torch.eye(4)
+    a_from_b[:3, :3] = matrix_from_euler(torch.tensor([0.3, -0.8, 2.0]))
+    a_from_b[:3, 3] = torch.tensor([1.0, -2.0, 3.0])
+    point = torch.tensor([[0.1, 0.2, 0.3], [-1.0, 0.0, 4.0]])
+    torch.testing.assert_close(transform(torch.linalg.inv(a_from_b), transform(a_from_b, point)), point)
+
+
+def centroid(image: Tensor) -> Tensor:
+    """(u, v) of the bright content of `image` (rows, columns), pixel centres at +0.5."""
+    v, u = torch.meshgrid(
+        torch.arange(image.shape[0]) + 0.5, torch.arange(image.shape[1]) + 0.5, indexing="ij"
+    )
+    return torch.stack([(image * u).sum(), (image * v).sum()]) / image.sum()
+
+
+@pytest.mark.parametrize(
+    ("box", "size"),
+    [
+        ((0, 0, 128, 128), (64, 64)),
+        ((0, 0, 128, 128), (256, 320)),
+        ((16, 32, 112, 128), (96, 96)),
+        ((20, 10, 120, 90), (40, 100)),
+        ((7, 5, 128, 126), (33, 77)),
+    ],
+)
+def test_a_projected_point_stays_on_its_content(
+    box: tuple[float, float, float, float], size: tuple[int, int]
+):
+    """A smooth bright dot is drawn where a point projects; after cutting and resizing it is still there."""
+    camera = looking_at(torch.tensor([0.7, 0.0, 1.6]), torch.tensor([0.0, 0.0, 0.9]))
+    position = torch.tensor([0.03, 0.04, 0.92])
+    pixel = project(position, camera)
+    v, u = torch.meshgrid(torch.arange(128) + 0.5, torch.arange(128) + 0.5, indexing="ij")
+    dot = torch.exp(-((u - pixel[0]) ** 2 + (v - pixel[1]) ** 2) / (2 * 4.0**2))
+    torch.testing.assert_close(centroid(dot), pixel, rtol=0, atol=1e-2)
+
+    resized, follows = crop_and_resize(dot[None], camera, box, size)
+
+    assert resized.shape == (1, *size)
+    torch.testing.assert_close(centroid(resized[0]), project(position, follows), rtol=0, atol=0.05)
+    torch.testing.assert_close(follows.world_from_camera, camera.world_from_camera)
+
+
+def test_cropping_nothing_changes_nothing():
+    camera = looking_at(torch.tensor([0.7, 0.0, 1.6]), torch.tensor([0.0, 0.0, 0.9]))
+    image = torch.rand(2, 3, 16, 24)
+    same, follows = crop_and_resize(image, camera, (0, 0, 24, 16), (16, 24))
+    torch.testing.assert_close(same, image)
+    torch.testing.assert_close(follows.intrinsics, camera.intrinsics)
+
+
+@pytest.mark.parametrize("box", [(0, 0, 25, 16), (-1, 0, 8, 8), (8, 0, 8, 16), (0, 9, 24, 4)])
+def test_a_box_outside_the_image_is_an_error(box: tuple[float, float, float, float]):
+    camera = looking_at(torch.tensor([0.7, 0.0, 1.6]), torch.tensor([0.0, 0.0, 0.9]))
+    with pytest.raises(ValueError, match="24 x 16"):
+        crop_and_resize(torch.zeros(3, 16, 24), camera, box, (8, 8))

@@ -1,0 +1,98 @@
+"""Pixel and regression heads: round trip, overfitting, masking."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from vidpara.build import build_head
+from vidpara.config import HeadConfig
+from vidpara.geometry.camera import project
+from vidpara.geometry.rotation import angle_between, matrix_from_euler
+from vidpara.types import Actions, Camera, Features, Start, Workspace
+
+B, A, CHANNELS = 3, 4, 32
+HOME = matrix_from_euler(torch.tensor([3.0, 0.1, -1.5]))
+SPACE = Workspace((96, 128), (-0.3, -0.3, 0.9), (0.1, 0.3, 1.2), tuple(map(tuple, HOME.tolist())))
+
+
+def camera() -> Camera:
+    """Looks from 1.6 m down at the middle of the workspace."""
+    eye, target = torch.tensor([0.7, 0.0, 1.6]), torch.tensor([-0.1, 0.0, 0.95])
+    z = torch.nn.functional.normalize(target - eye, dim=0)
+    x = torch.nn.functional.normalize(torch.linalg.cross(torch.tensor([0.0, 0.0, -1.0]), z), dim=0)
+    pose = torch.eye(4)
+    pose[:3, :3], pose[:3, 3] = torch.stack([x, torch.linalg.cross(z, x), z], dim=1), eye
+    intrinsics = torch.tensor([[120.0, 0, 64], [0, 120.0, 48], [0, 0, 1]])
+    return Camera(intrinsics.expand(B, 3, 3), pose.expand(B, 4, 4))
+
+
+def example():
+    low, high = torch.tensor([-0.25, -0.2, 0.95]), torch.tensor([0.05, 0.2, 1.15])
+    position = low + torch.rand(B, A, 3) * (high - low)
+    seen = Camera(camera().intrinsics[:, None], camera().world_from_camera[:, None])
+    actions = Actions(
+        pixel=project(position, seen),
+        height=position[..., 2],
+        position=position,
+        rotation=HOME @ matrix_from_euler(0.3 * torch.randn(B, A, 3)),
+        gripper=torch.randint(0, 2, (B, A)).float(),
+        valid=torch.ones(B, A, dtype=torch.bool),
+    )
+    grid = torch.randn(B, A + 1, CHANNELS, 12, 16)
+    return Features(grid, grid.mean((-2, -1))), Start(position[:, 0], torch.rand(B) * 0.08), actions
+
+
+def fit(head, features, start, actions, steps=250):
+    optimizer = torch.optim.Adam(head.parameters(), 5e-3)
+    for _ in range(steps):
+        loss = sum(head.losses(features, start, camera(), actions).values())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return head.eval()
+
+
+@pytest.mark.parametrize("kind", ["pixel", "global_regression"])
+def test_a_head_overfits_a_batch_and_acts_on_it(kind):
+    features, start, actions = example()
+    config = HeadConfig(kind=kind, grid=(24, 32), height_bins=16, width=32, rotation_bins=64)
+    head = fit(build_head(config, CHANNELS, A, SPACE), features, start, actions)
+    with torch.no_grad():
+        chunk = head.act(features, start, camera())
+    assert (chunk.position - actions.position).norm(dim=-1).max() < 0.01
+    assert (chunk.gripper.round() == actions.gripper).all()
+    assert angle_between(chunk.rotation, actions.rotation).max() < 0.15  # half a bin on each of three axes
+
+
+def test_cells_and_pixels_are_inverse_and_respect_the_aspect():
+    head = build_head(HeadConfig(grid=(24, 32)), CHANNELS, A, SPACE)
+    pixel = torch.rand(10, 2) * torch.tensor([128.0, 96.0])
+    assert torch.allclose(head.to_pixel(head.to_cell(pixel)), pixel, atol=1e-4)
+    assert torch.allclose(head.to_cell(torch.tensor([2.0, 2.0])), torch.zeros(2))  # centre of the first 4 x 4 cell
+
+
+@pytest.mark.parametrize("kind", ["pixel", "global_regression"])
+def test_invalid_steps_do_not_count(kind):
+    features, start, actions = example()
+    head = build_head(HeadConfig(kind=kind, grid=(24, 32), width=32), CHANNELS, A, SPACE)
+    valid = actions.valid.clone()
+    valid[:, -1] = False
+    wrong = actions._replace(valid=valid, pixel=actions.pixel.clone(), position=actions.position.clone())
+    wrong.pixel[:, -1], wrong.position[:, -1] = 0.0, 9.0
+    ours = head.losses(features, start, camera(), wrong)
+    theirs = head.losses(features, start, camera(), actions._replace(valid=valid))
+    assert {k: v.item() for k, v in ours.items()} == {k: v.item() for k, v in theirs.items()}
+
+
+def test_the_readout_is_taken_at_the_query_pixel():
+    head = build_head(HeadConfig(grid=(24, 32), width=32), CHANNELS, A, SPACE)
+    trunk = torch.randn(1, A, 32, 24, 32)
+    cell = torch.tensor([5.0, 7.0]).expand(1, A, 2)
+    elsewhere = trunk.clone()
+    elsewhere[..., 7, 5] += 100.0
+    moved = trunk.clone()
+    moved[..., 15, 20] += 100.0
+    reference = head.read(trunk, cell)[0]
+    assert not torch.allclose(head.read(elsewhere, cell)[0], reference)
+    assert torch.allclose(head.read(moved, cell)[0], reference)

@@ -1,0 +1,55 @@
+"""Latents and back."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from diffusers import AutoencoderKLTemporalDecoder
+
+from vidpara.cli import UserError
+from vidpara.config import AutoencoderConfig
+from vidpara.models.autoencoder import PatchPCA, SVDAutoencoder
+
+
+def smooth(count: int = 16) -> torch.Tensor:
+    return torch.nn.functional.interpolate(torch.rand(count, 3, 8, 8), (32, 32), mode="bicubic").clamp(0, 1) * 2 - 1
+
+
+def test_all_components_lose_nothing():
+    frames = smooth()
+    pca = PatchPCA.fit(frames, AutoencoderConfig(patch=4, channels=48))
+    torch.testing.assert_close(pca.decode(pca.encode(frames)[None])[0], frames, atol=2e-4, rtol=0)
+
+
+def test_components_have_unit_variance_and_keep_the_variance_of_their_eigenvalues():
+    frames = smooth(64)
+    pca = PatchPCA.fit(frames, AutoencoderConfig(patch=4, channels=6))
+    latents = pca.encode(frames)
+    torch.testing.assert_close(latents.var(dim=(0, 2, 3)), torch.ones(6), atol=0.02, rtol=0)
+    patches = frames.unfold(2, 4, 4).unfold(3, 4, 4).permute(0, 2, 3, 4, 5, 1).reshape(-1, 48).double()
+    values = torch.linalg.eigvalsh(torch.cov(patches.T))
+    assert pca.explained_variance(frames) == pytest.approx(float(values[-6:].sum() / values.sum()), abs=0.02)
+
+
+def test_a_saved_autoencoder_is_the_same(tmp_path):
+    frames = smooth()
+    pca = PatchPCA.fit(frames, AutoencoderConfig(patch=8, channels=12))
+    pca.save(tmp_path)
+    assert torch.equal(PatchPCA.load(tmp_path).encode(frames), pca.encode(frames))
+
+
+def test_a_patch_that_does_not_divide_the_image_is_named():
+    with pytest.raises(UserError, match="autoencoder.patch 5 does not divide the image of 32 x 32"):
+        PatchPCA.fit(smooth(), AutoencoderConfig(patch=5, channels=4))
+
+
+def test_svds_vae_gives_scaled_latents_and_unscaled_conditioning():
+    vae = AutoencoderKLTemporalDecoder(
+        block_out_channels=(32, 32), down_block_types=("DownEncoderBlock2D",) * 2, layers_per_block=1, sample_size=32
+    )
+    autoencoder = SVDAutoencoder(vae)
+    frames = smooth(7)
+    latents = autoencoder.encode(frames)
+    assert latents.shape == (7, 4, 16, 16) and autoencoder.factor == 2
+    torch.testing.assert_close(latents * autoencoder.condition_scale, vae.encode(frames).latent_dist.mode())
+    assert autoencoder.decode(latents[None]).shape == (1, 7, 3, 32, 32)

@@ -1,0 +1,74 @@
+"""The video model around diffusers' UNet."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from vidpara.cli import UserError
+from vidpara.config import DiffusionConfig, UNetConfig
+from vidpara.models.svd import VideoModel, random_unet, tapped
+
+B, T, C, S = 2, 3, 4, 8
+SMALL = UNetConfig(channels=(32, 64, 64), attention=(False, False, True), context_dim=16)
+
+
+def model() -> VideoModel:
+    return VideoModel(random_unet(SMALL, C, T), DiffusionConfig()).eval()
+
+
+def inputs():
+    return (
+        torch.randn(B, T, C, S, S), torch.tensor([700.0, 1.0]), torch.randn(B, C, S, S), torch.zeros(B, 1, 16),
+        torch.zeros(B),
+    )  # fmt: skip
+
+
+@torch.no_grad()
+def test_early_exit_gives_the_features_of_the_full_forward():
+    video, arguments = model(), inputs()
+    full, expected = video.predict(*arguments, taps=(0, 1))
+    nothing, features = video.predict(*arguments, taps=(0, 1), output=False)
+    assert nothing.numel() == 0 and full.shape == (B, T, C, S, S)
+    assert torch.equal(features.grid, expected.grid) and torch.equal(features.pooled, expected.pooled)
+
+
+@torch.no_grad()
+def test_nothing_runs_above_the_last_tap():
+    video, ran = model(), []
+    for i, block in enumerate(video.unet.up_blocks):
+        block.register_forward_hook(lambda *_, i=i: ran.append(i))
+    video.predict(*inputs(), taps=(1,), output=False)
+    assert ran == [0, 1]
+
+
+def test_taps_leave_no_hooks_behind():
+    video = model()
+    with tapped(video.unet, (0, 2), stop=True):
+        assert video.unet.up_blocks[2]._forward_hooks
+    assert not any(block._forward_hooks for block in video.unet.up_blocks)
+
+
+@torch.no_grad()
+def test_features_of_several_taps_are_joined_at_the_finest_resolution():
+    _, features = model().predict(*inputs(), taps=(0, 2))
+    assert features.grid.shape == (B, T, 64 + 32, S, S)
+    assert features.pooled.shape == (B, T, 64 + 32)
+
+
+def test_the_present_frame_conditions_every_frame():
+    video, (noisy, sigma, present, context, still) = model(), inputs()
+    first, _ = video.predict(noisy, sigma, present, context, still)
+    other, _ = video.predict(noisy, sigma, present + 1, context, still)
+    assert ((first - other).abs().amax((2, 3, 4)) > 1e-4).all()
+
+
+def test_generation_is_repeatable_and_has_the_clips_shape():
+    video, (_, _, present, context, _) = model(), inputs()
+    clips = [video.generate(present, context, T, 3, torch.Generator().manual_seed(1)) for _ in range(2)]
+    assert clips[0].shape == (B, T, C, S, S) and torch.equal(*clips) and clips[0].isfinite().all()
+
+
+def test_channels_that_groupnorm_cannot_divide_are_named():
+    with pytest.raises(UserError, match=r"unet.channels \[48\] must be divisible by 32"):
+        random_unet(UNetConfig(channels=(32, 48), attention=(False, True)), C, T)

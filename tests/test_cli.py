@@ -1,0 +1,250 @@
+"""A YAML file is a command line in a file: what wins, what is refused, and in which words."""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from vidpara import cli, config
+from vidpara.config import CollectConfig, EvaluateConfig, TrainPolicyConfig, TrainVideoConfig
+
+HELD = {
+    field.default_factory
+    for schema in vars(config).values()
+    if dataclasses.is_dataclass(schema)
+    for field in dataclasses.fields(schema)
+}
+STAGE_SCHEMAS = [
+    schema for schema in vars(config).values() if dataclasses.is_dataclass(schema) and schema not in HELD
+]
+
+Write = Callable[[str, str], str]
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    def write(name: str, text: str) -> str:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        return str(path)
+
+    return write
+
+
+def refusal(schema: type, argv: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """The one line that a stage prints for `argv`; it must exit with 2 before it runs."""
+
+    def must_not_run(config: object, argv: list[str]) -> None:
+        raise AssertionError("ran on bad input")
+
+    with pytest.raises(SystemExit) as stop:
+        cli.main(schema, must_not_run, argv)
+    captured = capsys.readouterr()
+    assert stop.value.code == 2
+    assert captured.out == ""
+    assert captured.err.startswith("error: ")
+    assert captured.err.count("\n") == 1
+    return captured.err
+
+
+def test_every_stage_is_found_by_the_tests():
+    assert {CollectConfig, TrainVideoConfig, TrainPolicyConfig, EvaluateConfig} <= set(STAGE_SCHEMAS)
+
+
+@pytest.mark.parametrize("schema", STAGE_SCHEMAS)
+def test_no_arguments_give_the_defaults(schema: type):
+    assert cli.load(schema, []) == schema()
+
+
+@pytest.mark.parametrize("schema", STAGE_SCHEMAS)
+def test_load_inverts_dump(schema: type, write: Write):
+    assert cli.load(schema, [write("resolved.yaml", cli.dump(schema()))]) == schema()
+
+
+def test_load_inverts_dump_for_awkward_values(write: Write):
+    awkward = TrainPolicyConfig(
+        run=Path("runs/with space"),
+        video_run=Path("runs/video"),
+        data=config.DataConfig(rollouts=(), cache=None),
+        unet=config.UNetConfig(channels=(8,), attention=(True, False)),
+        policy=config.PolicyConfig(taps=(), stop_gradient=True, sigma=1e-6),
+        loss=config.LossConfig(rotation=-1e-12, decay=float("inf")),
+    )
+    assert cli.load(TrainPolicyConfig, [write("resolved.yaml", cli.dump(awkward))]) == awkward
+
+
+def test_flags_win_over_files_and_later_files_over_earlier_ones(write: Write):
+    first = write("first.yaml", "episodes: 1\nmax_steps: 1\nseed: 1\n")
+    second = write("second.yaml", "max_steps: 2\nseed: 2\n")
+    loaded = cli.load(EvaluateConfig, [first, second, "--seed", "3"])
+    assert (loaded.episodes, loaded.max_steps, loaded.seed) == (1, 2, 3)
+
+
+def test_a_file_wins_over_what_it_includes_relative_to_itself(write: Write):
+    write("shared/base.yaml", "episodes: 1\nscene: {task: 1, image_size: 64}\n")
+    path = write("experiments/one.yaml", "include: ../shared/base.yaml\nscene: {task: 2}\n")
+    loaded = cli.load(EvaluateConfig, [path])
+    assert (loaded.episodes, loaded.scene.task, loaded.scene.image_size) == (1, 2, 64)
+
+
+def test_later_includes_win_over_earlier_ones(write: Write):
+    write("a.yaml", "episodes: 1\nseed: 1\n")
+    write("b.yaml", "seed: 2\n")
+    loaded = cli.load(EvaluateConfig, [write("c.yaml", "include: [a.yaml, b.yaml]\n")])
+    assert (loaded.episodes, loaded.seed) == (1, 2)
+
+
+def test_a_tuple_is_replaced_as_a_whole(write: Write):
+    path = write("a.yaml", "unet: {channels: [1, 2, 3, 4]}\n")
+    assert cli.load(TrainVideoConfig, [path, "--unet.channels", "5"]).unet.channels == (5,)
+
+
+def test_null_clears_an_optional_value(write: Write):
+    first, second = write("a.yaml", "video_run: runs/video\n"), write("b.yaml", "video_run: null\n")
+    assert cli.load(TrainPolicyConfig, [first, second]).video_run is None
+
+
+def test_hyphens_and_equals_signs_are_accepted_in_flags():
+    assert cli.load(EvaluateConfig, ["--scene.image-size=64"]).scene.image_size == 64
+
+
+def test_an_empty_file_changes_nothing(write: Write):
+    assert cli.load(EvaluateConfig, [write("empty.yaml", "# nothing yet\n")]) == EvaluateConfig()
+
+
+def test_an_overlay_may_hold_settings_of_other_stages(write: Write):
+    overlay = write("pocket.yaml", "policy: {head: {width: 8}}\ntrainer: {steps: 7}\n")
+    loaded = cli.load(TrainVideoConfig, [write("stage_one.yaml", "run: runs/one\n"), overlay])
+    assert loaded.trainer.steps == 7
+
+
+def test_the_first_file_must_fit_the_stage(write: Write, capsys: pytest.CaptureFixture[str]):
+    path = write("policy.yaml", "policy: {sigma: 1.0}\n")
+    assert "unknown key 'policy.sigma'" in refusal(TrainVideoConfig, [path], capsys)
+
+
+@pytest.mark.parametrize("position", ["first", "overlay"])
+def test_an_unknown_key_names_the_file_and_the_nearest_key(
+    position: str, write: Write, capsys: pytest.CaptureFixture[str]
+):
+    path = write("typo.yaml", "trainer: {step: 3}\n")
+    before = [] if position == "first" else [write("good.yaml", "")]
+    line = refusal(TrainVideoConfig, [*before, path], capsys)
+    assert path in line
+    assert "unknown key 'trainer.step'; did you mean 'trainer.steps'?" in line
+
+
+def test_an_unknown_flag_names_the_nearest_one(capsys: pytest.CaptureFixture[str]):
+    line = refusal(TrainVideoConfig, ["--trainer.step", "3"], capsys)
+    assert line == "error: unknown flag '--trainer.step'; did you mean '--trainer.steps'?\n"
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["--episodes", "many"], ["--episodes", "'many'"]),
+        (["--episodes"], ["--episodes", "Expected 1"]),
+        (["--scene.render", "slow"], ["--scene.render", "'slow'", "'faithful'"]),
+        (["--scene.x_range", "1"], ["--scene.x_range", "Expected 2"]),
+        (["--episodes", "3", "4"], ["4"]),
+        (["missing.yaml"], ["missing.yaml", "does not exist"]),
+    ],
+)
+def test_bad_arguments_are_refused_in_one_line(
+    argv: list[str], words: list[str], capsys: pytest.CaptureFixture[str]
+):
+    line = refusal(EvaluateConfig, argv, capsys)
+    assert not [word for word in words if word not in line], line
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("episodes: [\n", "not valid YAML"),
+        ("- 1\n- 2\n", "expected a mapping"),
+        ("episodes: many\n", "'many'"),
+        ("scene: clean\n", "unknown key 'scene'"),
+        ("include: absent.yaml\n", "absent.yaml does not exist"),
+        ("include: bad.yaml\n", "includes it again"),
+    ],
+)
+def test_bad_files_are_refused_in_one_line(
+    text: str, words: str, write: Write, capsys: pytest.CaptureFixture[str]
+):
+    assert words in refusal(EvaluateConfig, [write("bad.yaml", text)], capsys)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+def test_a_refusal_reads_the_same_in_any_terminal(encoding: str):
+    command = [
+        sys.executable,
+        "-c",
+        "from vidpara import cli, config; cli.main(config.EvaluateConfig, print)",
+    ]
+    environment = {**os.environ, "PYTHONIOENCODING": encoding, "PYTHONPATH": str(Path(__file__).parents[1])}
+    done = subprocess.run([*command, "--seed", "x"], env=environment, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert (
+        done.stderr
+        == "error: Error parsing --seed: invalid literal for int() with base 10: 'x'; see --help\n"
+    )
+
+
+def test_help_goes_to_stdout_and_succeeds(capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit) as stop:
+        cli.main(EvaluateConfig, lambda config, argv: None, ["--help"])
+    assert stop.value.code == 0
+    assert "--controller.execute" in capsys.readouterr().out
+
+
+def raising(error: BaseException) -> Callable[[EvaluateConfig, list[str]], None]:
+    def run(config: EvaluateConfig, argv: list[str]) -> None:
+        raise error
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (cli.UserError("two\nlines"), "error: two lines"),
+        (FileNotFoundError(errno.ENOENT, "No such file", "a.hdf5"), "error: No such file: a.hdf5"),
+        (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), "error: the disk is full"),
+        (RuntimeError("write failed: No space left on device (28)"), "error: the disk is full"),
+    ],
+)
+def test_faults_of_the_users_machine_are_one_line(
+    error: Exception, line: str, capsys: pytest.CaptureFixture[str]
+):
+    with pytest.raises(SystemExit) as stop:
+        cli.main(EvaluateConfig, raising(error), [])
+    assert stop.value.code == 2
+    printed = capsys.readouterr().err
+    assert printed.startswith(line)
+    assert printed.count("\n") == 1
+
+
+def test_faults_of_ours_keep_their_traceback():
+    with pytest.raises(ValueError, match="a bug"):
+        cli.main(EvaluateConfig, raising(ValueError("a bug")), [])
+
+
+def test_an_interrupt_exits_with_130():
+    with pytest.raises(SystemExit) as stop:
+        cli.main(EvaluateConfig, raising(KeyboardInterrupt()), [])
+    assert stop.value.code == 130
+
+
+def test_the_stage_sees_the_command_line_as_given(write: Write):
+    seen: list[list[str]] = []
+    argv = [write("a.yaml", "episodes: 1\n"), "--seed", "2"]
+    cli.main(EvaluateConfig, lambda config, argv: seen.append(argv), argv)
+    assert seen == [argv]

@@ -1,0 +1,97 @@
+"""Checkpoints are complete or absent."""
+
+from __future__ import annotations
+
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import torch
+
+from vidpara.cli import UserError
+from vidpara.training import checkpoint
+from vidpara.training.checkpoint import Checkpoint
+
+CONFIG = "run: runs/a\ntrainer:\n  steps: 10\n  seed: 0\nloss:\n  video: 1.0\n"
+
+
+def at(step: int, size: int = 3) -> Checkpoint:
+    tensors = {"model": {"a": torch.arange(size) / 3}, "ema": {}}
+    return Checkpoint(step, CONFIG, tensors, {"average": [1 / 3]})
+
+
+@contextmanager
+def full_disk(free: int) -> Iterator[None]:
+    """Real writes fail after `free` bytes. A file-size limit needs no privileges, unlike a small file system; the
+    error comes out of the same system call as that of a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (free, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_loading_gives_what_was_saved(tmp_path: Path):
+    checkpoint.save(tmp_path, at(7), keep=1)
+    folder = checkpoint.latest(tmp_path)
+    assert folder is not None
+    loaded = checkpoint.load(folder)
+    assert (loaded.step, loaded.config, loaded.state) == (7, CONFIG, {"average": [1 / 3]})
+    assert (
+        torch.equal(loaded.tensors["model"]["a"], at(7).tensors["model"]["a"]) and loaded.tensors["ema"] == {}
+    )
+
+
+def test_the_newest_checkpoints_are_kept(tmp_path: Path):
+    for step in (5, 90, 100):
+        checkpoint.save(tmp_path, at(step), keep=2)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-00000090", "checkpoint-00000100"]
+
+
+def test_half_written_folders_are_ignored_and_cleaned(tmp_path: Path):
+    checkpoint.save(tmp_path, at(5), keep=1)
+    (tmp_path / "checkpoint-00000008.part").mkdir()
+    (tmp_path / "checkpoint-00000009").mkdir()
+    (tmp_path / "checkpoint-00000009/model.safetensors").write_text("half")
+    assert checkpoint.latest(tmp_path) == tmp_path / "checkpoint-00000005"
+    checkpoint.clean(tmp_path)
+    assert not list(tmp_path.glob("*.part"))
+
+
+@pytest.mark.parametrize("free", [0, 4096])
+def test_a_full_disk_leaves_the_previous_checkpoint(tmp_path: Path, free: int):
+    checkpoint.save(tmp_path, at(5), keep=1)
+    with (
+        full_disk(free),
+        pytest.raises(UserError, match=r"cannot write .*00000010: .*checkpoint-00000005 is intact"),
+    ):
+        checkpoint.save(tmp_path, at(10, size=100_000), keep=1)
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-00000005"]
+    assert checkpoint.load(tmp_path / "checkpoint-00000005").step == 5
+
+
+def test_a_damaged_checkpoint_is_named(tmp_path: Path):
+    checkpoint.save(tmp_path, at(5), keep=1)
+    (tmp_path / "checkpoint-00000005/model.safetensors").write_text("rubbish")
+    with pytest.raises(UserError, match="checkpoint-00000005 is damaged"):
+        checkpoint.load(tmp_path / "checkpoint-00000005")
+
+
+def test_another_configuration_is_an_error_that_names_each_key(tmp_path: Path):
+    other = CONFIG.replace("seed: 0", "seed: 1").replace("video: 1.0", "volume: 1.0")
+    with pytest.raises(UserError) as caught:
+        checkpoint.check_config(tmp_path / "checkpoint-5", CONFIG, other)
+    for words in (
+        "trainer.seed (was 0, now 1)",
+        "loss.video (was 1.0, now absent)",
+        "loss.volume (was absent, now 1.0)",
+    ):
+        assert words in str(caught.value)
+    assert "trainer.steps" not in str(caught.value)
+
+
+def test_length_and_place_of_a_run_may_change(tmp_path: Path):
+    checkpoint.check_config(tmp_path, CONFIG, CONFIG.replace("steps: 10", "steps: 20").replace("runs/a", "b"))

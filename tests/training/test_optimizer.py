@@ -1,0 +1,49 @@
+"""Learning rate and parameter groups."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from torch import nn
+
+from vidpara.config import OptimizerConfig
+from vidpara.training.optimizer import ParamGroup, build_optimizer, lr_at
+
+CONFIG = OptimizerConfig(lr=2.0, warmup=4, decay="cosine")
+
+
+def test_lr_rises_linearly_then_follows_half_a_cosine_to_zero():
+    assert [lr_at(step, 24, CONFIG) for step in range(5)] == [0.5, 1.0, 1.5, 2.0, 2.0]
+    assert lr_at(14, 24, CONFIG) == pytest.approx(1.0)
+    assert lr_at(9, 24, CONFIG) == pytest.approx(1 + math.cos(math.pi / 4))
+    assert lr_at(24, 24, CONFIG) == pytest.approx(0.0)
+
+
+def test_constant_lr_stays_after_warmup():
+    constant = OptimizerConfig(lr=2.0, warmup=0, decay="constant")
+    assert {lr_at(step, 10, constant) for step in range(10)} == {2.0}
+
+
+def test_a_group_has_its_own_lr_on_the_same_curve():
+    assert all(
+        lr_at(step, 24, CONFIG, 0.2) == pytest.approx(lr_at(step, 24, CONFIG) / 10) for step in range(24)
+    )
+
+
+def test_only_matrices_are_decayed():
+    model = nn.Linear(3, 2)
+    optimizer = build_optimizer(model, [ParamGroup("all", list(model.parameters()), 1.0)], OptimizerConfig())
+    decays = {tuple(group["params"][0].shape): group["weight_decay"] for group in optimizer.param_groups}
+    assert decays == {(2, 3): 0.01, (2,): 0.0}
+
+
+def test_every_trainable_parameter_is_in_exactly_one_group():
+    model = nn.Linear(3, 2)
+    weight = ParamGroup("weight", list(model.parameters())[:1], 1.0)
+    with pytest.raises(ValueError, match="no ParamGroup holds bias"):
+        build_optimizer(model, [weight], OptimizerConfig())
+    with pytest.raises(ValueError, match="several groups"):
+        build_optimizer(model, [weight, ParamGroup("all", list(model.parameters()), 1.0)], OptimizerConfig())
+    model.bias.requires_grad_(False)
+    build_optimizer(model, [weight], OptimizerConfig())

@@ -1,0 +1,79 @@
+"""Which samples each process sees."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from training.tiny import Points, Sample
+
+from vidpara.config import TrainerConfig
+from vidpara.training.sampler import BatchSampler, seed_step, train_loader
+
+
+def sampler(length: int, *, batch: int = 3, accumulate: int = 1, **where: int) -> BatchSampler:
+    config = TrainerConfig(steps=8, batch_size=batch, accumulate=accumulate, seed=7)
+    return BatchSampler(length, config, **where)
+
+
+@given(length=st.integers(1, 40), epoch=st.integers(0, 3))
+def test_every_epoch_holds_every_index_once(length: int, epoch: int):
+    stream = sampler(length)
+    indices = [stream.index(position) for position in range(epoch * length, (epoch + 1) * length)]
+    assert sorted(indices) == list(range(length))
+
+
+def test_epochs_and_seeds_differ():
+    stream = [sampler(20).index(position) for position in range(40)]
+    other = BatchSampler(20, TrainerConfig(seed=8))
+    assert stream[:20] != stream[20:] != [other.index(position) for position in range(20, 40)]
+
+
+@given(
+    length=st.integers(1, 40), ranks=st.integers(1, 4), accumulate=st.integers(1, 3), step=st.integers(0, 7)
+)
+def test_processes_and_micro_steps_cut_one_large_batch(length: int, ranks: int, accumulate: int, step: int):
+    pieces = [
+        draw
+        for micro in range(accumulate)
+        for rank in range(ranks)
+        for draw in sampler(length, accumulate=accumulate, rank=rank, ranks=ranks).batch(step, micro)
+    ]
+    assert pieces == sampler(length, batch=3 * ranks * accumulate).batch(step, 0)
+    assert len({draw.position for draw in pieces}) == len(pieces)
+
+
+@given(start=st.integers(0, 8))
+def test_a_resumed_sampler_gives_the_rest_of_the_batches(start: int):
+    whole, rest = sampler(10, accumulate=2), sampler(10, accumulate=2, start=start)
+    assert list(rest) == list(whole)[2 * start :]
+    assert len(rest) == len(list(rest))
+
+
+def test_a_dataset_smaller_than_a_batch_fills_it():
+    assert Counter(draw.index for draw in sampler(2, batch=6).batch(0, 0)) == {0: 3, 1: 3}
+
+
+def test_augmentation_depends_on_neither_workers_nor_the_first_step():
+    def batches(workers: int, start: int) -> list[Sample]:
+        config = TrainerConfig(steps=4, batch_size=3, workers=workers)
+        torch.rand(workers + start)  # the state before the run must not matter
+        return list(train_loader(Points(5, jitter=1.0), BatchSampler(5, config, start=start), pin=False))
+
+    whole, rest, worker = batches(0, 0), batches(0, 2), batches(1, 2)
+    for expected, *others in zip(whole[2:], rest, worker, strict=True):
+        assert all(torch.equal(expected.inputs.x, other.inputs.x) for other in others)
+    assert not torch.equal(whole[0].inputs.x[0], whole[1].inputs.x[0])
+
+
+def test_random_state_differs_by_rank_step_and_micro_step():
+    config = TrainerConfig()
+    draws = set()
+    for key in ((0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1)):
+        seed_step(config, *key)
+        draws.add(float(torch.rand(())))
+    assert len(draws) == 4
+    seed_step(config, 0, 0, 1)
+    assert float(torch.rand(())) in draws

@@ -1,0 +1,198 @@
+"""The one loop, on a tiny model."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+from training.tiny import Model, Sample, TinyConfig, fit, numbers
+
+from vidpara.cli import UserError
+from vidpara.training import checkpoint
+
+ROOT = Path(__file__).parents[2]
+TINY = Path(__file__).with_name("tiny.py")
+
+
+def launch(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    path = os.pathsep.join((str(ROOT), str(ROOT / "tests")))
+    return subprocess.run(
+        [sys.executable, *command],
+        env=os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"} | environment,
+        capture_output=True, text=True, start_new_session=True, check=False,
+    )  # fmt: skip
+
+
+def events(run: Path) -> list[dict[str, float]]:
+    """The log without what depends on the clock."""
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in line.items() if "per_second" not in key} for line in lines]
+
+
+def equal(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def noisy(run: Path) -> TinyConfig:
+    """Noise in the model and in the dataset, and more micro-steps than the two batches that a worker prefetches."""
+    return TinyConfig(run=run, jitter=0.1).having(accumulate=4)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Tensor]]:
+    """A run that nothing disturbed."""
+    run = tmp_path_factory.mktemp("whole")
+    return run, fit(noisy(run))
+
+
+@pytest.mark.parametrize(
+    ("number", "step", "workers", "left"),
+    [(signal.SIGKILL, 25, 0, 20), (signal.SIGINT, 13, 1, 13)],
+    ids=["kill", "ctrl_c"],
+)
+def test_a_resumed_run_is_the_uninterrupted_one(
+    whole: tuple[Path, dict[str, Tensor]], tmp_path: Path, number: int, step: int, workers: int, left: int
+):
+    run = tmp_path / "run"
+    flags = (
+        "--run",
+        str(run),
+        "--jitter",
+        "0.1",
+        "--trainer.accumulate",
+        "4",
+        "--trainer.workers",
+        str(workers),
+    )
+    ended = launch(str(TINY), *flags, TINY_SIGNAL=f"{number}@{4 * step - 3}")
+    assert ended.returncode == (-9 if number == signal.SIGKILL else 130), ended.stderr
+    assert [path.name for path in run.glob("checkpoint-*")] == [f"checkpoint-{left:08d}"]
+    resumed = fit(noisy(run))
+    assert equal(resumed, whole[1])
+    assert events(run) == events(whole[0])
+
+
+def test_no_step_is_logged_twice_and_the_names_are_the_promised_ones(whole: tuple[Path, dict[str, Tensor]]):
+    log = events(whole[0])
+    keys = [(line["step"], name) for line in log for name in line if name != "step"]
+    assert len(set(keys)) == len(keys)
+    assert {name for _, name in keys} == {
+        "train_step/loss", "train_step/video_loss", "train_step/volume_loss", "train_step/lr", "train_step/grad_norm",
+        "train/loss", "val/loss", "val/video_loss", "val/volume_loss",
+    }  # fmt: skip
+
+
+def test_a_finished_run_returns_its_weights_at_once(
+    whole: tuple[Path, dict[str, Tensor]], capsys: pytest.CaptureFixture
+):
+    class Untrainable(Model):
+        def forward(self, batch: Sample) -> dict[str, Tensor]:
+            raise AssertionError("a finished run takes no step")
+
+    before = events(whole[0])
+    assert equal(fit(noisy(whole[0]), Untrainable()), whole[1])
+    assert "is finished (30 steps)" in capsys.readouterr().out
+    assert events(whole[0]) == before
+
+
+def test_two_processes_train_like_one_with_the_same_global_batch(tmp_path: Path):
+    """Through the shipped launch file, whose point is that two processes really start."""
+    one, two = tmp_path / "one", tmp_path / "two"
+    fit(TinyConfig(run=one, noise=0.0).having(batch_size=8, steps=10))
+    ended = launch(
+        "-m", "accelerate.commands.launch", "--config_file", str(ROOT / "accelerate_configs/cpu_2.yaml"), str(TINY),
+        "--run", str(two), "--noise", "0", "--trainer.batch-size", "4", "--trainer.steps", "10",
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stderr
+    a, b = (checkpoint.load(run / "checkpoint-00000010") for run in (one, two))
+    assert (a.state["processes"], b.state["processes"]) == (1, 2)
+    for kind in ("model", "ema"):
+        for name, value in a.tensors[kind].items():
+            torch.testing.assert_close(b.tensors[kind][name], value, rtol=1e-5, atol=1e-6)
+    for ours, theirs in zip(events(one), events(two), strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-5)
+
+
+def test_processes_that_would_each_train_alone_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UserError, match="started 2 processes, Accelerate sees 1"):
+        fit(TinyConfig(run=tmp_path))
+
+
+def test_accumulated_micro_steps_train_like_one_batch(tmp_path: Path):
+    config = TinyConfig(run=tmp_path / "a", noise=0.0)
+    config = replace(config, loss=replace(config.loss, normalize=False))
+    whole = fit(config.having(batch_size=8, steps=10))
+    pieces = fit(replace(config, run=tmp_path / "b").having(batch_size=2, accumulate=4, steps=10))
+    for name in whole.keys() - {"updates"}:
+        torch.testing.assert_close(pieces[name], whole[name], rtol=1e-5, atol=1e-6)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_before_a_checkpoint(tmp_path: Path):
+    class Exploding(Model):
+        def forward(self, batch: Sample) -> dict[str, Tensor]:
+            losses = super().forward(batch)
+            return losses | {"video": losses["video"] * float("inf")} if self.updates == 10 else losses
+
+    with pytest.raises(UserError, match=r"step 10: not finite .video inf, volume"):
+        fit(TinyConfig(run=tmp_path), Exploding())
+    assert not list(tmp_path.glob("checkpoint-*"))
+
+
+def test_a_loss_without_a_weight_stops_the_run(tmp_path: Path):
+    with pytest.raises(UserError, match="loss 'volume' has no weight"):
+        fit(TinyConfig(run=tmp_path), weights={"video": 1.0})
+
+
+def test_evaluators_and_the_caller_get_the_averaged_weights(tmp_path: Path):
+    final = fit(TinyConfig(run=tmp_path), evaluators=[numbers])
+    trained = checkpoint.load(tmp_path / "checkpoint-00000030").tensors
+    seen = [line["first_weight"] for line in events(tmp_path) if "first_weight" in line]
+    assert len(seen) == 3 and seen[-1] == float(final["body.0.weight"][0, 0])
+    assert torch.equal(final["body.0.weight"], trained["ema"]["body.0.weight"])
+    assert not torch.equal(final["body.0.weight"], trained["model"]["body.0.weight"])
+
+
+def test_overfitting_uses_only_the_first_sample(tmp_path: Path):
+    seen = set()
+
+    class Watching(Model):
+        def forward(self, batch: Sample) -> dict[str, Tensor]:
+            seen.update(batch.y.flatten().tolist())
+            return super().forward(batch)
+
+    fit(TinyConfig(run=tmp_path, noise=0.0).having(overfit_one_sample=True, steps=60, ema=0.0), Watching())
+    assert len(seen) == 1
+    losses = [line["val/volume_loss"] for line in events(tmp_path) if "val/volume_loss" in line]
+    assert losses[-1] < losses[0] / 10
+
+
+def test_a_checkpoint_of_other_settings_is_refused(whole: tuple[Path, dict[str, Tensor]], tmp_path: Path):
+    run = tmp_path / "run"
+    shutil.copytree(whole[0], run)
+    config = noisy(run)
+    with pytest.raises(UserError, match=r"trainer.batch_size \(was 4, now 5\)"):
+        fit(config.having(batch_size=5))
+    with pytest.raises(UserError, match=r"past --trainer.steps 20; give at least 30"):
+        fit(config.having(steps=20))
+    state = run / "checkpoint-00000030/state.json"
+    state.write_text(state.read_text().replace('"processes": 1', '"processes": 2'))
+    with pytest.raises(UserError, match="made by 2 processes, this launch has 1"):
+        fit(config)
+
+
+def test_frozen_weights_stay(tmp_path: Path):
+    model = Model()
+    model.body.requires_grad_(False)
+    before = [value.clone() for value in model.body.parameters()]
+    fit(TinyConfig(run=tmp_path), model)
+    assert all(map(torch.equal, before, nn.Module.parameters(model.body)))

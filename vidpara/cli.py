@@ -1,0 +1,149 @@
+"""Configuration from the command line: a YAML file is a command line in a file, and the later value wins.
+
+    python stages/train_policy.py configs/policy/two_stage.yaml configs/pocket.yaml --optimizer.lr 3e-4
+
+The first file must fit the stage. The files after it are overlays: they may also hold settings of other
+stages, which are passed over, so that one overlay serves the whole job.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import difflib
+import errno
+import io
+import itertools
+import json
+import sys
+import typing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import tyro
+import yaml
+
+from vidpara import config as settings
+
+C = TypeVar("C")
+
+
+class UserError(Exception):
+    """Bad input. The message says what was found, what was expected and what to change, in one line."""
+
+
+def load(schema: type[C], argv: Sequence[str]) -> C:
+    """Read leading YAML paths, then flags, into `schema`; later values win.
+
+    Raises:
+        UserError: a file is missing or not a mapping, or a key, flag or value does not fit.
+    """
+    files = list(itertools.takewhile(lambda word: not word.startswith("-"), argv))
+    known = set(_keys(schema))
+    merged: dict[str, list[str]] = {}
+    for position, path in enumerate(files):
+        accepted = known | _keys_of_all_stages() if position else known
+        merged |= {key: words for key, words in _read(Path(path), accepted) if key in known}
+    flags = [word for key, words in merged.items() for word in (f"--{key}", *words)]
+    for flag in (word.split("=", 1)[0] for word in argv[len(files) :] if word.startswith("--")):
+        key = flag.removeprefix("--").replace("-", "_")
+        if key not in known | {"help"}:
+            raise UserError(f"unknown flag '{flag}'{_nearest(key, known, '--')}")
+    return _parse(schema, [*flags, *argv[len(files) :]])
+
+
+def dump(config: Any) -> str:
+    """The resolved configuration as YAML; `load` reads it back to an equal value."""
+    return yaml.safe_dump(json.loads(json.dumps(dataclasses.asdict(config), default=str)), sort_keys=False)
+
+
+def main(schema: type[C], run: Callable[[C, list[str]], None], argv: Sequence[str] | None = None) -> None:
+    """Entry of every stage: `run(config, argv)`; bad input becomes one line on stderr and exit status 2."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    try:
+        run(load(schema, argv), argv)
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on where this one stopped", file=sys.stderr)
+        raise SystemExit(130) from None
+    except Exception as error:
+        if (line := _one_line(error)) is None:
+            raise
+        print(f"error: {line}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+def _one_line(error: Exception) -> str | None:
+    """What to tell the user, or None for a fault of ours, which keeps its traceback."""
+    if isinstance(error, UserError):
+        return " ".join(str(error).split())
+    if getattr(error, "errno", None) == errno.ENOSPC or "No space left on device" in str(error):
+        return "the disk is full; free some space, then give the same command again"
+    if isinstance(error, OSError) and error.errno is not None:
+        return f"{error.strerror}: {error.filename}" if error.filename else str(error)
+    return None
+
+
+def _parse(schema: type[C], words: list[str]) -> C:
+    """tyro's parse, with its framed message folded into one line."""
+    message = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(message):
+            return tyro.cli(schema, args=words, use_underscores=True, config=(tyro.conf.FlagConversionOff,))
+    except SystemExit as stop:
+        if not stop.code:
+            raise
+        body = (line.strip("│ ") for line in message.getvalue().splitlines()[1:])  # below the title
+        rule_or_text = itertools.groupby(body, key=lambda line: not line.strip("─╰╯-"))
+        found = next((" ".join(lines) for is_rule, lines in rule_or_text if not is_rule), "bad arguments")
+        raise UserError(f"{found.rstrip('.')}; see --help") from None
+
+
+def _read(
+    path: Path, accepted: set[str], includers: tuple[Path, ...] = ()
+) -> Iterator[tuple[str, list[str]]]:
+    """(key, words) of a YAML file, its includes first."""
+    if path.resolve() in includers:
+        raise UserError(f"{includers[-1]} includes {path}, which includes it again: break the circle")
+    if not path.is_file():
+        raise UserError(f"configuration file {path} does not exist")
+    try:
+        tree = yaml.safe_load(path.read_text()) or {}
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not valid YAML: {error}") from error
+    if not isinstance(tree, dict):
+        raise UserError(f"{path} holds a {type(tree).__name__}, expected a mapping of settings")
+    parents = tree.pop("include", None) or []
+    for parent in [parents] if isinstance(parents, str) else parents:
+        yield from _read(path.parent / str(parent), accepted, (*includers, path.resolve()))
+    for key, words in _flatten(tree):
+        if key not in accepted:
+            raise UserError(f"{path}: unknown key '{key}'{_nearest(key, accepted)}")
+        yield key, words
+
+
+def _nearest(key: str, known: set[str], prefix: str = "") -> str:
+    near = difflib.get_close_matches(key, known, n=1)
+    return f"; did you mean '{prefix}{near[0]}'?" if near else ""
+
+
+def _flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, list[str]]]:
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", [str(item) for item in (value if isinstance(value, list) else [value])]
+
+
+def _keys(schema: Any, prefix: str = "") -> Iterator[str]:
+    hints = typing.get_type_hints(schema)
+    for field in dataclasses.fields(schema):
+        kind, name = hints[field.name], f"{prefix}{field.name}"
+        yield from _keys(kind, f"{name}.") if dataclasses.is_dataclass(kind) else [name]
+
+
+def _keys_of_all_stages() -> set[str]:
+    """A stage's configuration is one that no other configuration holds."""
+    schemas = {value for value in vars(settings).values() if dataclasses.is_dataclass(value)}
+    held = {kind for schema in schemas for kind in typing.get_type_hints(schema).values() if kind in schemas}
+    return {key for schema in schemas - held for key in _keys(schema)}

@@ -1,0 +1,108 @@
+"""Episodes and cached latents -> training clips."""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Sequence
+from itertools import accumulate
+
+import torch
+from torch.utils.data import Dataset
+
+from vidpara.cli import UserError
+from vidpara.config import ClipConfig, DataConfig
+from vidpara.data.latents import CachedFrames
+from vidpara.data.rollouts import Episode
+from vidpara.data.transforms import random_shift
+from vidpara.types import Actions, Batch, Start, Workspace
+
+MARGIN = 0.02
+"""Metres added to the workspace on each side, so that no end-effector position falls on its border."""
+
+
+class Clips(Dataset):
+    """Every moment of every episode is the present of one clip. A clip that runs past the end repeats the last moment.
+
+    Items are unbatched `Batch`es; `default_collate` stacks them. `shift` moves each clip's image by up to that many
+    latent cells, drawn from torch's random state.
+    """
+
+    def __init__(
+        self, episodes: Sequence[Episode], frames: Sequence[CachedFrames], clip: ClipConfig, shift: int = 0
+    ) -> None:
+        self.episodes, self.frames, self.clip, self.shift = episodes, frames, clip, shift
+        self.ends = list(accumulate(map(len, episodes)))
+        span = (clip.frames - 1) * clip.stride + 1
+        for episode in episodes:
+            if len(episode) < span:
+                raise UserError(
+                    f"{episode.file}: {episode.name} has {len(episode)} frames, a clip of {clip.frames} with stride "
+                    f"{clip.stride} spans {span}; set --data.clip.frames or --data.clip.stride lower"
+                )
+
+    def __len__(self) -> int:
+        return self.ends[-1]
+
+    def __getitem__(self, index: int) -> Batch:
+        which = bisect.bisect_right(self.ends, index)
+        episode, frames = self.episodes[which], self.frames[which]
+        now = index - (self.ends[which - 1] if which else 0)
+        moments = (now + torch.arange(self.clip.frames) * self.clip.stride).clamp_max(len(episode) - 1)
+        first, future = frames.first[episode.name], moments[1:]
+        item = Batch(
+            latents=torch.from_numpy(frames.latents[first + moments.numpy()]).float(),
+            context=torch.from_numpy(frames.context[first + now]).float(),
+            camera=episode.camera,
+            start=Start(episode.position[now], episode.opening[now]),
+            actions=Actions(
+                pixel=episode.pixel[future],
+                height=episode.position[future, 2],
+                position=episode.position[future],
+                rotation=episode.rotation[future],
+                gripper=episode.gripper[future],
+                valid=episode.in_view[future],
+            ),
+        )
+        factor = episode.image_size[0] // item.latents.shape[-2]
+        return random_shift(item, self.shift, factor) if self.shift else item
+
+
+def split(episodes: Sequence[Episode], config: DataConfig) -> tuple[list[Episode], list[Episode]]:
+    """Training and validation demos: the last `validation_demos` are held out, of the rest the first `demos` train.
+
+    Raises:
+        UserError: too few demos, or (with `out_of_view: error`) an end effector outside the image.
+    """
+    if not 1 <= config.validation_demos < len(episodes):
+        raise UserError(
+            f"the rollouts hold {len(episodes)} demos, of which {config.validation_demos} are for validation; "
+            "leave at least one demo on each side (--data.validation_demos)"
+        )
+    if config.out_of_view == "error":
+        for episode in episodes:
+            if not episode.in_view.all():
+                frame = int(episode.in_view.logical_not().nonzero()[0])
+                u, v = episode.pixel[frame].tolist()
+                raise UserError(
+                    f"{episode.file}: {episode.name}: the end effector is outside the image at frame {frame} "
+                    f"(pixel {u:.0f}, {v:.0f}); set --data.out_of_view mask to train without such steps"
+                )
+    training = list(episodes[: len(episodes) - config.validation_demos])
+    if config.demos > len(training):
+        raise UserError(f"data.demos asks for {config.demos} training demos, the rollouts hold {len(training)}")
+    return training[: config.demos or None], list(episodes[len(training) :])
+
+
+def workspace(episodes: Sequence[Episode]) -> Workspace:
+    """Image size, range of the end effector's positions, and the gripper's rotation at the start.
+
+    Raises:
+        UserError: the demos' images differ in size.
+    """
+    sizes = {episode.image_size for episode in episodes}
+    if len(sizes) > 1:
+        raise UserError(f"the rollouts mix image sizes {sorted(sizes)}; give files of one size")
+    positions = torch.cat([episode.position for episode in episodes])
+    low, high = positions.amin(0) - MARGIN, positions.amax(0) + MARGIN
+    home = tuple(tuple(row) for row in episodes[0].rotation[0].tolist())
+    return Workspace(sizes.pop(), tuple(low.tolist()), tuple(high.tolist()), home)

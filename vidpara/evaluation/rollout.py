@@ -1,0 +1,98 @@
+"""One episode in closed loop: look, ask the policy for a chunk of points, servo to the first of them, look again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+
+from vidpara.cli import UserError
+from vidpara.config import ControllerConfig
+from vidpara.simulation import controller as servo
+from vidpara.types import ActionChunk, EpisodeStart, Float, Observation, Proprioception, Simulator
+
+Outcome = Literal["MISS", "GRASP", "PLACE"]
+"""How far an episode came: never lifted the object, lifted it, or fulfilled the goal predicate."""
+CLOSED = 0.5
+"""Predicted gripper closing from which the gripper is commanded to close."""
+
+
+class Frame(NamedTuple):
+    """One recorded camera frame and the plan in force: the unbatched chunk, and which of its points comes next."""
+
+    observation: Observation
+    chunk: ActionChunk
+    point: int
+    step: int
+    lifted: bool
+
+
+class EpisodeResult(NamedTuple):
+    """What happened. `steps` are control steps, `looks` are calls of the policy; `frames` is empty unless recorded."""
+
+    start: EpisodeStart
+    outcome: Outcome
+    steps: int
+    looks: int
+    frames: tuple[Frame, ...]
+
+
+def run_episode(
+    simulator: Simulator,
+    ask: Callable[[Observation], ActionChunk],
+    start: EpisodeStart,
+    config: ControllerConfig,
+    max_steps: int,
+    record: bool = False,
+) -> EpisodeResult:
+    """Drive `simulator` with the policy behind `ask` (unbatched in, unbatched out) until success or `max_steps`.
+
+    LIBERO's success rule: the episode ends as PLACE at the first step at which the goal predicate holds. The camera
+    is rendered only when the policy looks; with `record` also at every point, for a smooth video.
+
+    Raises:
+        UserError: the policy's chunks are shorter than `config.execute`.
+        ValueError: the policy asks for a point that is not a number.
+    """
+    state = simulator.reset(start)
+    steps, looks, lifted = 0, 0, False
+    frames: list[Frame] = []
+    while steps < max_steps:
+        observation = simulator.observe()
+        chunk, looks = _checked(ask(observation), config), looks + 1
+        for point in range(config.execute):
+            if record and steps < max_steps:
+                seen = simulator.observe() if point else observation
+                frames.append(Frame(seen, chunk, point, steps, lifted))
+            for held in range(1, min(config.max_steps_per_point, max_steps - steps) + 1):
+                state, progress = simulator.step(_command(state, chunk, point, config))
+                steps, lifted = steps + 1, lifted or progress.lifted
+                if progress.success:
+                    if record:
+                        frames.append(Frame(simulator.observe(), chunk, point, steps, lifted))
+                    return EpisodeResult(start, "PLACE", steps, looks, tuple(frames))
+                away = np.linalg.norm(chunk.position[point].numpy() - state.position)
+                if held >= config.steps_per_point and away <= config.tolerance:
+                    break
+    return EpisodeResult(start, "GRASP" if lifted else "MISS", steps, looks, tuple(frames))
+
+
+def _command(
+    state: Proprioception, chunk: ActionChunk, point: int, config: ControllerConfig
+) -> Float[np.ndarray, "7"]:
+    rotation = chunk.rotation[point].double().numpy() if config.rotation == "predicted" else None
+    closed = float(chunk.gripper[point] > CLOSED)
+    return servo.command(state, chunk.position[point].double().numpy(), rotation, closed, config)
+
+
+def _checked(chunk: ActionChunk, config: ControllerConfig) -> ActionChunk:
+    if len(chunk.position) < config.execute:
+        raise UserError(
+            f"the policy predicts {len(chunk.position)} points, controller.execute asks for {config.execute}; "
+            f"set --controller.execute {len(chunk.position)} or less"
+        )
+    if not bool(torch.isfinite(chunk.position).all()):
+        raise ValueError(f"the policy asked for a point that is not a number: {chunk.position.tolist()}")
+    return chunk

@@ -1,0 +1,93 @@
+"""Pinhole cameras: project world points, lift pixels to planes, crop image and intrinsics together."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from einops import einsum
+
+from vidpara.types import Camera, Float, Tensor
+
+PARALLEL = 1e-3
+"""Sine of the smallest angle between a ray and the plane at which they still count as meeting in a point."""
+
+
+def project(position: Float[Tensor, "*#b 3"], camera: Camera) -> Float[Tensor, "*#b 2"]:
+    """Pixel (u, v) of a world point (metres). Points behind the camera give NaN, never a plausible pixel."""
+    in_camera = transform(torch.linalg.inv(camera.world_from_camera), position)
+    homogeneous = einsum(camera.intrinsics, in_camera, "... i j, ... j -> ... i")
+    depth = homogeneous[..., 2:]
+    return torch.where(depth > 0, homogeneous[..., :2] / depth, torch.nan)
+
+
+def lift(
+    pixel: Float[Tensor, "*#b 2"], height: Float[Tensor, "*#b"], camera: Camera
+) -> Float[Tensor, "*#b 3"]:
+    """Point (metres, world) where the ray through `pixel` meets the plane z = `height` (metres).
+
+    Raises:
+        ValueError: a ray runs almost parallel to the plane, so the point is not defined.
+    """
+    direction = rays(pixel, camera)
+    origin = camera.world_from_camera[..., :3, 3]
+    if bool((direction[..., 2].abs() < PARALLEL).any()):
+        raise ValueError(
+            f"a ray runs parallel to the plane of its height (sine below {PARALLEL}); the camera looks along "
+            "the table, so pixel and height do not fix a point: tilt it down or use another camera"
+        )
+    along = (height - origin[..., 2]) / direction[..., 2]
+    return origin + along[..., None] * direction
+
+
+def rays(pixel: Float[Tensor, "*#b 2"], camera: Camera) -> Float[Tensor, "*#b 3"]:
+    """Unit direction (world) of the ray through each pixel."""
+    homogeneous = torch.cat([pixel, torch.ones_like(pixel[..., :1])], dim=-1)
+    in_camera = einsum(torch.linalg.inv(camera.intrinsics), homogeneous, "... i j, ... j -> ... i")
+    return F.normalize(
+        einsum(camera.world_from_camera[..., :3, :3], in_camera, "... i j, ... j -> ... i"), dim=-1
+    )
+
+
+def transform(a_from_b: Float[Tensor, "*#b 4 4"], point_b: Float[Tensor, "*#b 3"]) -> Float[Tensor, "*#b 3"]:
+    """The same points, expressed in frame a."""
+    return einsum(a_from_b[..., :3, :3], point_b, "... i j, ... j -> ... i") + a_from_b[..., :3, 3]
+
+
+def inside(pixel: Float[Tensor, "*b 2"], height: int, width: int) -> Tensor:
+    """Whether each pixel lies in an image of `height` x `width`; NaN is outside."""
+    u, v = pixel.unbind(-1)
+    return (u >= 0) & (u < width) & (v >= 0) & (v < height)
+
+
+def crop_and_resize(
+    image: Float[Tensor, "*b c h w"],
+    camera: Camera,
+    box: tuple[float, float, float, float],
+    size: tuple[int, int],
+) -> tuple[Float[Tensor, "*b c h2 w2"], Camera]:
+    """Cut `box` = (left, top, right, bottom) pixels out of the image, resize it to `size` = (rows, columns).
+
+    The one function that changes an image's geometry: the intrinsics follow, so that a projected point stays
+    on the same content. Pixel centres are at +0.5, hence no half-pixel terms.
+
+    Raises:
+        ValueError: the box is empty or leaves the image.
+    """
+    left, top, right, bottom = (round(edge) for edge in box)
+    rows, columns = image.shape[-2:]
+    if not (0 <= left < right <= columns and 0 <= top < bottom <= rows):
+        raise ValueError(f"crop box {box} does not lie in the image of {columns} x {rows} pixels")
+    cut = image[..., top:bottom, left:right]
+    flat = cut.reshape(-1, *cut.shape[-3:])
+    resized = F.interpolate(flat, size, mode="bilinear", align_corners=False, antialias=True)
+    pixel_from_old = torch.tensor(
+        [
+            [size[1] / (right - left), 0.0, -left * size[1] / (right - left)],
+            [0.0, size[0] / (bottom - top), -top * size[0] / (bottom - top)],
+            [0.0, 0.0, 1.0],
+        ],
+        dtype=camera.intrinsics.dtype,
+        device=camera.intrinsics.device,
+    )
+    resized = resized.reshape(*image.shape[:-2], *size)
+    return resized, Camera(pixel_from_old @ camera.intrinsics, camera.world_from_camera)

@@ -1,0 +1,128 @@
+"""Pixel-aligned robot actions (PARA): where, as a distribution over pixels x heights; how, read at that pixel.
+
+For every action step the head scores each cell of a pixel grid at each height bin (the volume). The best cell's ray
+meets the plane of its height in the end effector's 3-D position. Gripper and rotation are read from the feature at
+that pixel: the true one in training, the predicted one at run time.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange, reduce
+from torch import nn
+
+from vidpara.config import HeadConfig
+from vidpara.geometry.bins import Bins
+from vidpara.geometry.camera import lift, project
+from vidpara.geometry.rotation import absolute, euler_from_matrix, matrix_from_euler, relative
+from vidpara.heads.readout import Readout, angle_bins, bin_loss
+from vidpara.heads.volume import local_mean, peak, soft_cells, volume_loss
+from vidpara.types import ActionChunk, Actions, Camera, Features, Float, Start, Tensor, Workspace
+
+
+class PixelHead(nn.Module):
+    """Volume logits over (height bin, row, column) for each action step, and readouts at one pixel."""
+
+    def __init__(self, channels: int, steps: int, config: HeadConfig, workspace: Workspace) -> None:
+        super().__init__()
+        self.config = config
+        self.image_size = workspace.image_size
+        self.heights = Bins(workspace.low[2], workspace.high[2], config.height_bins)
+        self.register_buffer("home", torch.tensor(workspace.home), persistent=False)
+        self.lateral = nn.Conv2d(channels, config.width, 1)
+        self.start_keypoint = nn.Parameter(torch.zeros(config.width))
+        self.start_state = nn.Linear(2, config.width)
+        self.step_embedding = nn.Parameter(torch.zeros(steps, config.width))
+        self.trunk = nn.Sequential(
+            *(
+                layer
+                for _ in range(config.layers)
+                for layer in (nn.Conv2d(config.width, config.width, 3, padding=1), nn.GELU())
+            )
+        )
+        self.volume = nn.Conv2d(config.width, config.height_bins, 1)
+        self.gripper = Readout(config.width, config.gripper_bins)
+        self.rotation = Readout(config.width, 3 * config.rotation_bins)
+
+    def losses(
+        self, features: Features, start: Start, camera: Camera, actions: Actions
+    ) -> dict[str, Float[Tensor, ""]]:
+        """Cross-entropies of volume, gripper and rotation, averaged over the valid action steps."""
+        trunk = self.features(features, start, camera)
+        cells = self.to_cell(actions.pixel)
+        height = self.heights.coordinate(actions.height)
+        grip, turn = self.read(trunk, cells)
+        angles = euler_from_matrix(relative(actions.rotation, self.home))
+        bins = angle_bins(self.config.rotation_bins)
+        gripper_bins = Bins(0.0, 1.0, self.config.gripper_bins)
+        hard = self.config.targets == "hard"
+        each = {
+            "volume": volume_loss(self.logits(trunk), soft_cells(cells, height, hard), self.config.loss),
+            "gripper": bin_loss(grip, gripper_bins.coordinate(actions.gripper), hard),
+            "rotation": bin_loss(turn, bins.coordinate(angles), hard).sum(-1),
+        }
+        valid = actions.valid.float()
+        return {name: (value * valid).sum() / valid.sum().clamp_min(1) for name, value in each.items()}
+
+    def act(self, features: Features, start: Start, camera: Camera) -> ActionChunk:
+        """Decode each step's best cell, lift it to the world, and read gripper and rotation there."""
+        trunk = self.features(features, start, camera)
+        logits = self.logits(trunk).float()
+        probability = logits.flatten(-3).softmax(-1).view_as(logits)
+        best = peak(logits)
+        cell = local_mean(probability, best) if self.config.decode == "local_mean" else best.float()
+        pixel, height = self.to_pixel(cell[..., 1:].flip(-1)), self.heights.value(cell[..., 0])
+        cameras = Camera(camera.intrinsics[:, None], camera.world_from_camera[:, None])
+        grip, turn = self.read(trunk, self.to_cell(pixel))
+        angles = angle_bins(self.config.rotation_bins).value(turn.argmax(-1).float())
+        return ActionChunk(
+            position=lift(pixel, height, cameras),
+            rotation=absolute(matrix_from_euler(angles), self.home),
+            gripper=Bins(0.0, 1.0, self.config.gripper_bins).value(grip.argmax(-1).float()),
+            heatmap=reduce(probability, "b a k h w -> b a h w", "sum"),
+        )
+
+    def features(self, features: Features, start: Start, camera: Camera) -> Float[Tensor, "b a width h w"]:
+        """Future frames' features on the heatmap grid, told where and how the end effector is now, and which step."""
+        future = features.grid[:, 1:]
+        steps = future.shape[1]
+        grid = F.interpolate(self.lateral(future.flatten(0, 1)), self.config.grid, mode="bilinear")
+        grid = rearrange(grid, "(b a) c h w -> b a c h w", a=steps)
+        state = torch.stack([self.heights.coordinate(start.position[..., 2]) / self.heights.count, start.opening * 10], -1)
+        told = self.start_state(state)[:, None] + self.step_embedding
+        keypoint = _one_cell(self.to_cell(project(start.position, camera)), self.config.grid)
+        grid = grid + told[..., None, None] + keypoint[:, None, None] * self.start_keypoint[:, None, None]
+        return rearrange(self.trunk(grid.flatten(0, 1)), "(b a) c h w -> b a c h w", a=steps)
+
+    def logits(self, trunk: Float[Tensor, "b a width h w"]) -> Float[Tensor, "b a k h w"]:
+        return self.volume(trunk.flatten(0, 1)).unflatten(0, trunk.shape[:2])
+
+    def read(self, trunk: Tensor, cells: Float[Tensor, "b a 2"]) -> tuple[Tensor, Tensor]:
+        """Gripper logits `b a k` and rotation logits `b a 3 k` at one cell (column, row) of each step's feature map."""
+        rows, columns = self.config.grid
+        scale = torch.tensor([2 / columns, 2 / rows], device=cells.device)
+        where = ((cells + 0.5) * scale - 1).flatten(0, 1)[:, None, None]
+        at_pixel = F.grid_sample(trunk.flatten(0, 1).float(), where, padding_mode="border", align_corners=False)
+        at_pixel = rearrange(at_pixel, "(b a) c 1 1 -> b a c", a=trunk.shape[1])
+        return self.gripper(at_pixel), rearrange(self.rotation(at_pixel), "b a (angle k) -> b a angle k", angle=3)
+
+    def to_cell(self, pixel: Float[Tensor, "*b 2"]) -> Float[Tensor, "*b 2"]:
+        """Image pixel (u, v) -> continuous grid cell (column, row); whole numbers are cell centres."""
+        rows, columns = self.config.grid
+        height, width = self.image_size
+        return pixel * torch.tensor([columns / width, rows / height], device=pixel.device) - 0.5
+
+    def to_pixel(self, cell: Float[Tensor, "*b 2"]) -> Float[Tensor, "*b 2"]:
+        """Inverse of `to_cell`."""
+        rows, columns = self.config.grid
+        height, width = self.image_size
+        return (cell + 0.5) * torch.tensor([width / columns, height / rows], device=cell.device)
+
+
+def _one_cell(cell: Float[Tensor, "b 2"], grid: tuple[int, int]) -> Float[Tensor, "b h w"]:
+    """1 in the cell that holds the point, 0 elsewhere; all 0 when the point is out of view."""
+    column, row = cell[:, 0].round(), cell[:, 1].round()
+    rows = torch.arange(grid[0], device=cell.device)
+    columns = torch.arange(grid[1], device=cell.device)
+    return ((rows == row[:, None])[:, :, None] & (columns == column[:, None])[:, None, :]).to(cell.dtype)

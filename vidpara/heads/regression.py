@@ -1,0 +1,70 @@
+"""The global baseline: average-pooled features of each frame -> coordinates, gripper and rotation by one MLP."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from vidpara.config import HeadConfig
+from vidpara.geometry.bins import Bins
+from vidpara.geometry.rotation import absolute, euler_from_matrix, matrix_from_euler, relative
+from vidpara.heads.readout import Readout, angle_bins, bin_loss
+from vidpara.types import ActionChunk, Actions, Camera, Features, Float, Start, Tensor, Workspace
+
+
+class RegressionHead(nn.Module):
+    """Sigmoid over the workspace box for positions; gripper and rotation bins as in the pixel head.
+
+    It is told the same as the pixel head: the end effector's position, its opening and the step.
+    """
+
+    def __init__(self, channels: int, steps: int, config: HeadConfig, workspace: Workspace) -> None:
+        super().__init__()
+        self.config = config
+        self.register_buffer("low", torch.tensor(workspace.low), persistent=False)
+        self.register_buffer("high", torch.tensor(workspace.high), persistent=False)
+        self.register_buffer("home", torch.tensor(workspace.home), persistent=False)
+        self.start_state = nn.Linear(4, channels)
+        self.step_embedding = nn.Parameter(torch.zeros(steps, channels))
+        self.trunk = nn.Sequential(
+            nn.LayerNorm(channels), nn.Linear(channels, 4 * config.width), nn.GELU(),
+            nn.Linear(4 * config.width, 4 * config.width), nn.GELU(),
+        )  # fmt: skip
+        self.position = nn.Linear(4 * config.width, 3)
+        self.gripper = Readout(4 * config.width, config.gripper_bins)
+        self.rotation = Readout(4 * config.width, 3 * config.rotation_bins)
+
+    def losses(
+        self, features: Features, start: Start, camera: Camera, actions: Actions
+    ) -> dict[str, Float[Tensor, ""]]:
+        """L1 of the positions (in workspace units) and cross-entropies, averaged over the valid action steps."""
+        position, grip, turn = self.predict(features, start)
+        target = (actions.position - self.low) / (self.high - self.low)
+        angles = euler_from_matrix(relative(actions.rotation, self.home))
+        each = {
+            "position": F.l1_loss(position, target, reduction="none").mean(-1),
+            "gripper": bin_loss(grip, Bins(0.0, 1.0, self.config.gripper_bins).coordinate(actions.gripper)),
+            "rotation": bin_loss(turn, angle_bins(self.config.rotation_bins).coordinate(angles)).sum(-1),
+        }
+        valid = actions.valid.float()
+        return {name: (value * valid).sum() / valid.sum().clamp_min(1) for name, value in each.items()}
+
+    def act(self, features: Features, start: Start, camera: Camera) -> ActionChunk:
+        """Coordinates straight from the network; the heatmap is empty."""
+        position, grip, turn = self.predict(features, start)
+        angles = angle_bins(self.config.rotation_bins).value(turn.argmax(-1).float())
+        return ActionChunk(
+            position=self.low + position.float() * (self.high - self.low),
+            rotation=absolute(matrix_from_euler(angles), self.home),
+            gripper=Bins(0.0, 1.0, self.config.gripper_bins).value(grip.argmax(-1).float()),
+            heatmap=position.new_zeros(*position.shape[:2], *self.config.grid),
+        )
+
+    def predict(self, features: Features, start: Start) -> tuple[Tensor, Tensor, Tensor]:
+        """Positions in [0, 1]^3 of the workspace box, gripper logits, rotation logits."""
+        where = (start.position - self.low) / (self.high - self.low)
+        state = torch.cat([where, start.opening[:, None] * 10], dim=-1)
+        hidden = self.trunk(features.pooled[:, 1:] + self.start_state(state)[:, None] + self.step_embedding)
+        turn = self.rotation(hidden).unflatten(-1, (3, -1))
+        return self.position(hidden).sigmoid(), self.gripper(hidden), turn

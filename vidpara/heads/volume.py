@@ -1,0 +1,72 @@
+"""The PARA volume: losses over (height bin x row x column) logits, and decoding of their peak."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+import torch
+
+from vidpara.types import Float, Int, Tensor
+
+
+class SoftCells(NamedTuple):
+    """A target spread over the eight cells around it: indices (bin, row, column) and weights that sum to one."""
+
+    index: Int[Tensor, "*b 8 3"]
+    weight: Float[Tensor, "*b 8"]
+
+
+def soft_cells(cell: Float[Tensor, "*b 2"], height: Float[Tensor, "*b"], hard: bool = False) -> SoftCells:
+    """Trilinear weights of a continuous (column, row) and height-bin coordinate; `hard` rounds to one cell first.
+
+    Indices may leave the grid by one; `volume_loss` clamps them, so that a border cell takes the whole weight.
+    """
+    point = torch.stack([height, cell[..., 1], cell[..., 0]], dim=-1)
+    if hard:
+        point = point.round()
+    low = point.floor()
+    corner = torch.cartesian_prod(*(torch.arange(2, device=point.device),) * 3)
+    fraction = (point - low)[..., None, :]
+    weight = torch.where(corner.bool(), fraction, 1 - fraction).prod(-1)
+    return SoftCells(low.long()[..., None, :] + corner, weight)
+
+
+def volume_loss(
+    logits: Float[Tensor, "b a k h w"], target: SoftCells, kind: Literal["joint", "factored"] = "joint"
+) -> Float[Tensor, "b a"]:
+    """Cross-entropy of each step's volume against its soft target.
+
+    `joint`: one softmax over all bins and pixels. `factored`: softmax over pixels (of the log-sum over bins) plus
+    softmax over bins at the target pixels.
+    """
+    bins, rows, columns = logits.shape[-3:]
+    limit = torch.tensor([bins - 1, rows - 1, columns - 1], device=logits.device)
+    k, v, u = target.index.clamp_min(0).minimum(limit).unbind(-1)
+    flat = logits.float().flatten(-3)
+    at_target = flat.gather(-1, (k * rows + v) * columns + u)
+    if kind == "joint":
+        return flat.logsumexp(-1) - (target.weight * at_target).sum(-1)
+    pixels = logits.float().logsumexp(-3).flatten(-2)
+    at_pixel = pixels.gather(-1, v * columns + u)
+    pixel_loss = pixels.logsumexp(-1) - (target.weight * at_pixel).sum(-1)
+    return pixel_loss + (target.weight * (at_pixel - at_target)).sum(-1)
+
+
+def peak(logits: Float[Tensor, "b a k h w"]) -> Int[Tensor, "b a 3"]:
+    """(bin, row, column) of the largest logit of each step."""
+    _, rows, columns = logits.shape[-3:]
+    flat = logits.flatten(-3).argmax(-1)
+    return torch.stack([flat // (rows * columns), flat // columns % rows, flat % columns], dim=-1)
+
+
+def local_mean(
+    probability: Float[Tensor, "b a k h w"], best: Int[Tensor, "b a 3"], radius: int = 1
+) -> Float[Tensor, "b a 3"]:
+    """Probability-weighted mean cell within `radius` of the best one, which places it between cells."""
+    sizes = torch.tensor(probability.shape[-3:], device=best.device)
+    offsets = torch.cartesian_prod(*(torch.arange(-radius, radius + 1, device=best.device),) * 3)
+    cells = best[..., None, :] + offsets
+    in_volume = ((cells >= 0) & (cells < sizes)).all(-1)
+    k, v, u = cells.clamp_min(0).minimum(sizes - 1).unbind(-1)
+    near = probability.flatten(-3).gather(-1, (k * sizes[1] + v) * sizes[2] + u) * in_volume
+    return (near[..., None] * cells).sum(-2) / near.sum(-1, keepdim=True)

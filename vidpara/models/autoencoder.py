@@ -1,0 +1,120 @@
+"""Clips to latents and back: SVD's VAE, or a closed-form linear patch autoencoder.
+
+`factor` is pixels per latent cell; `condition_scale` turns latents into the UNet's conditioning channels. Both map frames `n 3 h w` in [-1, 1] to latents `n c h/8 w/8` of about unit variance, which is what sigma_data = 1 in
+the diffusion assumes.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKLTemporalDecoder
+from einops import rearrange
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from vidpara.cli import UserError
+from vidpara.config import AutoencoderConfig
+from vidpara.types import Float, Tensor
+
+
+class PatchPCA(nn.Module):
+    """Principal components of image patches, each scaled to unit variance.
+
+    Encoding and decoding are one matrix product; the parts of a patch outside the kept components are lost.
+    """
+
+    condition_scale = 1.0
+
+    def __init__(self, basis: Float[Tensor, "d c"], mean: Float[Tensor, "d"], scale: Float[Tensor, "c"]) -> None:
+        super().__init__()
+        self.register_buffer("basis", basis)
+        self.register_buffer("mean", mean)
+        self.register_buffer("scale", scale)
+        self.factor = round((basis.shape[0] / 3) ** 0.5)
+        self.channels = basis.shape[1]
+
+    @classmethod
+    def fit(cls, frames: Float[Tensor, "n 3 h w"], config: AutoencoderConfig) -> PatchPCA:
+        """Closed form: the leading eigenvectors of the patches' covariance.
+
+        Raises:
+            UserError: the patch does not divide the image, or has fewer values than components.
+        """
+        rows, columns = frames.shape[-2:]
+        if rows % config.patch or columns % config.patch:
+            raise UserError(
+                f"autoencoder.patch {config.patch} does not divide the image of {rows} x {columns}; "
+                "choose a divisor or another image size"
+            )
+        if config.channels > 3 * config.patch**2:
+            raise UserError(f"autoencoder.channels {config.channels} exceeds the {3 * config.patch**2} values of a patch")
+        patches = _patches(frames, config.patch).flatten(0, -2).double()
+        mean = patches.mean(0)
+        values, vectors = torch.linalg.eigh(torch.cov((patches - mean).T))
+        leading = values.argsort(descending=True)[: config.channels]
+        scale = values[leading].clamp_min(1e-8).sqrt()
+        return cls(vectors[:, leading].float().contiguous(), mean.float(), scale.float())
+
+    def encode(self, frames: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n c h8 w8"]:
+        coefficients = (_patches(frames, self.factor) - self.mean) @ self.basis / self.scale
+        return rearrange(coefficients, "n h w c -> n c h w")
+
+    def decode(self, latents: Float[Tensor, "b t c h8 w8"]) -> Float[Tensor, "b t 3 h w"]:
+        patches = (rearrange(latents, "b t c h w -> b t h w c") * self.scale) @ self.basis.T + self.mean
+        frames = rearrange(
+            patches, "b t h w (p q rgb) -> b t rgb (h p) (w q)", p=self.factor, q=self.factor, rgb=3
+        )
+        return frames.clamp(-1, 1)
+
+    def explained_variance(self, frames: Float[Tensor, "n 3 h w"]) -> float:
+        """Share of the frames' variance that survives encoding and decoding."""
+        decoded = self.decode(self.encode(frames)[None])[0]
+        return 1 - float((decoded - frames).var() / frames.var())
+
+    def save(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "config.json").write_text(json.dumps({"_class_name": "PatchPCA"}))
+        save_file({k: v.contiguous() for k, v in self.state_dict().items()}, folder / "patch_pca.safetensors")
+
+    @classmethod
+    def load(cls, folder: Path) -> PatchPCA:
+        path = folder / "patch_pca.safetensors"
+        if not path.is_file():
+            raise UserError(f"no patch autoencoder at {path}; point --autoencoder.weights at a run's autoencoder folder")
+        return cls(**load_file(path))
+
+
+class SVDAutoencoder(nn.Module):
+    """diffusers' AutoencoderKLTemporalDecoder; the latent is the posterior's mode times the scaling factor."""
+
+    channels: int
+
+    def __init__(self, vae: AutoencoderKLTemporalDecoder) -> None:
+        super().__init__()
+        self.vae = vae.eval().requires_grad_(False)
+        self.channels = vae.config.latent_channels
+        self.factor = 2 ** (len(vae.config.block_out_channels) - 1)
+        self.condition_scale = 1.0 / vae.config.scaling_factor
+
+    @torch.no_grad()
+    def encode(self, frames: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n c h8 w8"]:
+        return self.vae.encode(frames).latent_dist.mode() * self.vae.config.scaling_factor
+
+    @torch.no_grad()
+    def decode(self, latents: Float[Tensor, "b t c h8 w8"]) -> Float[Tensor, "b t 3 h w"]:
+        frames = latents.shape[1]
+        flat = latents.flatten(0, 1) / self.vae.config.scaling_factor
+        return self.vae.decode(flat, num_frames=frames).sample.unflatten(0, (-1, frames)).clamp(-1, 1)
+
+    def save(self, folder: Path) -> None:
+        self.vae.save_pretrained(folder)
+
+
+Autoencoder = PatchPCA | SVDAutoencoder
+
+
+def _patches(frames: Float[Tensor, "n 3 h w"], patch: int) -> Float[Tensor, "n h8 w8 d"]:
+    return rearrange(frames, "n rgb (h p) (w q) -> n h w (p q rgb)", p=patch, q=patch)

@@ -1,0 +1,160 @@
+"""The video model: diffusers' SVD UNet, its conditioning, its denoising loss, and its decoder features.
+
+The present frame conditions the clip as in SVD: its latents are concatenated to every noisy frame's channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+import torch.nn.functional as F
+from diffusers import UNetSpatioTemporalConditionModel
+from torch import nn
+
+from vidpara.cli import UserError
+from vidpara.config import DiffusionConfig, UNetConfig
+from vidpara.models.diffusion import denoising_loss, precondition, sample_sigma, scheduler
+from vidpara.types import Batch, Features, Float, Tensor
+
+
+class _LastTapReached(Exception):
+    """Leaves the UNet's forward once nothing that follows is needed."""
+
+
+class VideoModel(nn.Module):
+    """SVD's UNet with EDM preconditioning. `losses = model(batch)` is stage one."""
+
+    def __init__(
+        self, unet: UNetSpatioTemporalConditionModel, diffusion: DiffusionConfig, condition_scale: float = 1.0
+    ) -> None:
+        super().__init__()
+        self.unet = unet
+        self.diffusion = diffusion
+        self.condition_scale = condition_scale
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """Denoising loss at log-normal noise levels, with SVD's noise on the conditioning frame."""
+        sigma = sample_sigma(len(batch.latents), self.diffusion, batch.latents.device)
+        noisy, augmentation = self.add_noise(batch.latents, sigma), self.condition_noise(batch.latents)
+        prediction, _ = self.predict(noisy, sigma, batch.latents[:, 0], batch.context, augmentation)
+        return {"video": denoising_loss(prediction, noisy, batch.latents, sigma).mean()}
+
+    def add_noise(self, latents: Float[Tensor, "b t c h w"], sigma: Float[Tensor, "b"]) -> Float[Tensor, "b t c h w"]:
+        return latents + sigma.view(-1, 1, 1, 1, 1) * torch.randn_like(latents)
+
+    def condition_noise(self, latents: Float[Tensor, "b t c h w"]) -> Float[Tensor, "b"]:
+        """Log-normal strengths of the noise on the conditioning frame, which the UNet is told as an added id."""
+        noise = torch.randn(len(latents), device=latents.device)
+        return torch.exp(self.diffusion.condition_noise_mean + self.diffusion.condition_noise_std * noise)
+
+    def predict(
+        self,
+        noisy: Float[Tensor, "b t c h w"],
+        sigma: Float[Tensor, "b"],
+        present: Float[Tensor, "b c h w"],
+        context: Float[Tensor, "b n d"],
+        augmentation: Float[Tensor, "b"],
+        taps: tuple[int, ...] = (),
+        output: bool = True,
+    ) -> tuple[Tensor, Features | None]:
+        """One forward of the UNet: its raw prediction F and the features of the tapped decoder blocks.
+
+        `augmentation` is the noise strength added to `present`. With `output` off nothing after the last tap runs,
+        and the prediction is empty.
+        """
+        condition = present + augmentation.view(-1, 1, 1, 1) * torch.randn_like(present)
+        condition = (condition * self.condition_scale)[:, None].expand_as(noisy)
+        c = precondition(sigma)
+        sample = torch.cat([noisy * c.input.view(-1, 1, 1, 1, 1), condition], dim=2)
+        ids = torch.stack(
+            [
+                torch.full_like(augmentation, self.diffusion.fps - 1),
+                torch.full_like(augmentation, self.diffusion.motion_bucket),
+                augmentation,
+            ],
+            dim=1,
+        )
+        with tapped(self.unet, taps, stop=not output) as reached:
+            try:
+                prediction = self.unet(sample, c.noise, context, ids, return_dict=False)[0]
+            except _LastTapReached:
+                prediction = noisy.new_empty(0)
+        return prediction, _join(reached, noisy.shape[1]) if taps else None
+
+    @torch.no_grad()
+    def generate(
+        self,
+        present: Float[Tensor, "b c h w"],
+        context: Float[Tensor, "b n d"],
+        frames: int,
+        steps: int,
+        generator: torch.Generator | None = None,
+    ) -> Float[Tensor, "b t c h w"]:
+        """Sample a clip that starts at `present`, with diffusers' Euler sampler."""
+        sampler = scheduler(self.diffusion)
+        sampler.set_timesteps(steps, device=present.device)
+        shape = (len(present), frames, *present.shape[1:])
+        clip = torch.randn(shape, generator=generator, device=present.device) * sampler.init_noise_sigma
+        still = torch.zeros(len(present), device=present.device)
+        for timestep, sigma in zip(sampler.timesteps, sampler.sigmas, strict=False):
+            level = sigma.to(present.device).expand(len(present))
+            prediction, _ = self.predict(clip, level, present, context, still)
+            clip = sampler.step(prediction.float(), timestep, clip, return_dict=False)[0]
+        return clip
+
+
+@contextmanager
+def tapped(unet: nn.Module, taps: tuple[int, ...], stop: bool) -> Iterator[list[Tensor]]:
+    """Collect the outputs of `unet.up_blocks[i]` while active; with `stop`, leave the forward at the last of them."""
+    reached: list[Tensor] = []
+
+    def collect(last: bool):
+        def hook(_module: nn.Module, _inputs: tuple, output: Tensor) -> None:
+            reached.append(output)
+            if last and stop:
+                raise _LastTapReached
+
+        return hook
+
+    handles = [unet.up_blocks[i].register_forward_hook(collect(i == max(taps))) for i in sorted(taps)]
+    try:
+        yield reached
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _join(reached: list[Tensor], frames: int) -> Features:
+    size = reached[-1].shape[-2:]
+    resized = [x if x.shape[-2:] == size else F.interpolate(x, size, mode="bilinear") for x in reached]
+    grid = torch.cat(resized, dim=1).unflatten(0, (-1, frames))
+    pooled = torch.cat([x.mean(dim=(-2, -1)) for x in reached], dim=1).unflatten(0, (-1, frames))
+    return Features(grid, pooled)
+
+
+def random_unet(config: UNetConfig, latent_channels: int, frames: int) -> UNetSpatioTemporalConditionModel:
+    """diffusers' class with random weights.
+
+    Raises:
+        UserError: channel counts that GroupNorm (32 groups) or the number of heads does not divide.
+    """
+    if len(config.attention) != len(config.channels):
+        raise UserError(f"unet.attention has {len(config.attention)} entries, unet.channels {len(config.channels)}")
+    if bad := [c for c in config.channels if c % 32 or c % config.heads]:
+        raise UserError(f"unet.channels {bad} must be divisible by 32 (GroupNorm) and by unet.heads {config.heads}")
+    prefix = ["CrossAttn" if a else "" for a in config.attention]
+    return UNetSpatioTemporalConditionModel(
+        in_channels=2 * latent_channels,
+        out_channels=latent_channels,
+        down_block_types=tuple(f"{p}DownBlockSpatioTemporal" for p in prefix),
+        up_block_types=tuple(f"{p}UpBlockSpatioTemporal" for p in reversed(prefix)),
+        block_out_channels=config.channels,
+        addition_time_embed_dim=config.added_id_dim,
+        projection_class_embeddings_input_dim=3 * config.added_id_dim,
+        layers_per_block=config.layers_per_block,
+        cross_attention_dim=config.context_dim,
+        num_attention_heads=config.heads,
+        num_frames=frames,
+    )

@@ -1,0 +1,128 @@
+"""A policy is a video backbone times a head: `losses = policy(batch)` to train, `policy.act(observation)` to run."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+
+import torch
+from torch import nn
+
+from vidpara.config import PolicyConfig
+from vidpara.heads.pixel import PixelHead
+from vidpara.heads.regression import RegressionHead
+from vidpara.models.autoencoder import Autoencoder
+from vidpara.models.diffusion import denoising_loss, precondition, sample_sigma
+from vidpara.models.svd import VideoModel
+from vidpara.types import ActionChunk, Batch, Camera, Features, Float, Observation, Start, Tensor
+
+Head = PixelHead | RegressionHead
+NOISE_SEED = 0
+"""Run time always starts from the same noise, so that the same observation gives the same action."""
+
+
+class VideoPolicy(nn.Module):
+    """The video model's decoder features at one noise level, read by an action head, both trained together."""
+
+    def __init__(
+        self,
+        backbone: VideoModel,
+        head: Head,
+        autoencoder: Autoencoder,
+        image_encoder: nn.Module,
+        config: PolicyConfig,
+        frames: int,
+    ) -> None:
+        super().__init__()
+        self.backbone, self.head, self.config, self.frames = backbone, head, config, frames
+        self.autoencoder, self.image_encoder = autoencoder, image_encoder
+        self.autoencoder.requires_grad_(False)
+        self.image_encoder.requires_grad_(False)
+        if config.backbone == "frozen":
+            self.backbone.requires_grad_(False)
+        elif not self.trains_video:
+            self._freeze_above_last_tap()
+
+    @property
+    def trains_video(self) -> bool:
+        """Whether the video loss is part of the training."""
+        return self.config.backbone == "train" and self.config.action_fraction < 1
+
+    def _freeze_above_last_tap(self) -> None:
+        """What never runs gets no gradient; freezing it says so to DDP and the optimizer."""
+        unet = self.backbone.unet
+        above = [*unet.up_blocks[max(self.config.taps) + 1 :], unet.conv_norm_out, unet.conv_out]
+        for module in above:
+            module.requires_grad_(False)
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """Named losses from one forward of the UNet.
+
+        The first `action_fraction` of the batch has its future at pure noise (`sigma`), as at run time, and trains
+        the head; the rest has log-normal noise and trains the video model.
+        """
+        count = len(batch.latents)
+        acting = max(1, round(count * self.config.action_fraction)) if self.trains_video else count
+        sigma = torch.full((count,), self.config.sigma, device=batch.latents.device)
+        augmentation = torch.zeros_like(sigma)
+        if acting < count:
+            sigma[acting:] = sample_sigma(count - acting, self.backbone.diffusion, sigma.device)
+            augmentation[acting:] = self.backbone.condition_noise(batch.latents[acting:])
+        noisy = self.backbone.add_noise(batch.latents, sigma)
+        frozen = torch.no_grad() if self.config.backbone == "frozen" else nullcontext()
+        with frozen:
+            prediction, features = self.backbone.predict(
+                noisy, sigma, batch.latents[:, 0], batch.context, augmentation, self.config.taps, self.trains_video
+            )
+        assert features is not None
+        if self.config.stop_gradient:
+            features = Features(*(x.detach() for x in features))
+        losses = self.head.losses(*first(acting, (features, batch.start, batch.camera, batch.actions)))
+        if self.trains_video:
+            losses["video"] = denoising_loss(prediction, noisy, batch.latents, sigma).mean()
+        return losses
+
+    @torch.no_grad()
+    def act(self, observation: Observation) -> ActionChunk:
+        """World-frame action chunk for a batch of observations."""
+        frames = observation.image.movedim(-1, -3).float() / 127.5 - 1
+        return self.predict(
+            self.autoencoder.encode(frames), self.image_encoder(frames), observation.start, observation.camera
+        )
+
+    @torch.no_grad()
+    def predict(
+        self, present: Float[Tensor, "b c h w"], context: Float[Tensor, "b n d"], start: Start, camera: Camera
+    ) -> ActionChunk:
+        """`act` from the present frame's latents."""
+        return self.head.act(self.features(present, context), start, camera)
+
+    def features(self, present: Float[Tensor, "b c h w"], context: Float[Tensor, "b n d"]) -> Features:
+        """Decoder features at run time: the future starts at pure noise and is denoised `denoising_steps - 1` times."""
+        generator = torch.Generator().manual_seed(NOISE_SEED)
+        noise = torch.randn((1, self.frames, *present.shape[1:]), generator=generator).to(present)
+        still = torch.zeros(len(present), device=present.device)
+        sigmas = karras(self.config.sigma, self.config.denoising_steps).to(present)
+        clip = noise.expand(len(present), -1, -1, -1, -1) * sigmas[0]
+        for now, following in zip(sigmas[:-1], sigmas[1:], strict=True):
+            prediction, _ = self.backbone.predict(clip, now.expand(len(present)), present, context, still)
+            c = precondition(now)
+            denoised = c.skip * clip + c.out * prediction.float()
+            clip = denoised + following / now * (clip - denoised)
+        level = sigmas[-1].expand(len(present))
+        _, features = self.backbone.predict(clip, level, present, context, still, self.config.taps, output=False)
+        assert features is not None
+        return features
+
+
+def karras(sigma: float, steps: int, lowest: float = 0.02, rho: float = 7.0) -> Float[Tensor, "n"]:
+    """Noise levels from `sigma` downwards (Karras et al. 2022, equation 5), one per forward; a single one is `sigma`."""
+    ramp = torch.arange(steps) / max(steps, 1)
+    return (sigma ** (1 / rho) + ramp * (lowest ** (1 / rho) - sigma ** (1 / rho))) ** rho
+
+
+def first(count: int, values):
+    """The first `count` samples of every tensor in (nested) tuples."""
+    if isinstance(values, Tensor):
+        return values[:count]
+    parts = [first(count, value) for value in values]
+    return type(values)(*parts) if hasattr(values, "_fields") else tuple(parts)

@@ -1,0 +1,150 @@
+"""Figures of the page and the documentation: one palette, labelled axes, text in the colour of the page around it."""
+
+from __future__ import annotations
+
+import io
+import math
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from vidpara.evaluation.results import Results
+from vidpara.report.runs import Curve, Run
+
+PALETTE = ("#3f7fd9", "#c2559d", "#1a9e96", "#9a6b3f", "#7a869a", "#7b5fc9", "#b08900", "#4f8f3a")
+"""One colour a policy, told apart from one another and from the outcomes' colours on light and dark pages."""
+OUTCOMES = {"PLACE": "#2ea043", "GRASP": "#d99118", "MISS": "#d03c3c"}
+TEXT = "#010203"
+"""Stands for the colour of the text around the figure; `svg` replaces it."""
+STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none", "svg.hashsalt": "vidpara", "font.size": 9, "axes.titlesize": 9.5,
+    "axes.titleweight": "bold", "axes.titlelocation": "left", "axes.spines.top": False, "axes.spines.right": False,
+    "axes.edgecolor": TEXT, "axes.labelcolor": TEXT, "text.color": TEXT, "xtick.color": TEXT, "ytick.color": TEXT,
+    "axes.grid": True, "grid.color": TEXT, "grid.alpha": 0.12, "grid.linewidth": 0.8, "axes.linewidth": 0.6,
+    "figure.facecolor": "none", "axes.facecolor": "none", "savefig.facecolor": "none", "legend.frameon": False,
+}  # fmt: skip
+UNITS = {"pixel_error": "pixels", "height_error": "metres", "position_error": "metres"}
+HIDDEN = re.compile(r"(_lr|/lr|grad_norm|samples_per_second)$")
+COLUMNS, WIDTH, HEIGHT = 3, 3.3, 2.25
+SMOOTHING = 0.85
+Axis = Literal["steps", "minutes"]
+
+
+def colors(names: Sequence[str]) -> dict[str, str]:
+    """A colour for each policy or run, by its place in the list."""
+    return {name: PALETTE[index % len(PALETTE)] for index, name in enumerate(dict.fromkeys(names))}
+
+
+def curves(runs: Sequence[Run], axis: Axis, palette: Mapping[str, str]) -> Figure:
+    """Small multiples, one panel a metric: training losses as lines, validation as lines with dots."""
+    panels = _panels(runs)
+    rows = max(1, math.ceil(len(panels) / COLUMNS))
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(COLUMNS * WIDTH, rows * HEIGHT + 0.4), layout="constrained")
+        cells = figure.subplots(rows, COLUMNS, squeeze=False).flat
+        for axes, panel in zip(cells, panels, strict=False):
+            _draw_panel(axes, panel, runs, axis, palette)
+        for axes in list(figure.axes)[len(panels) :]:
+            axes.set_axis_off()
+        handles = [Line2D([], [], color=palette[run.name], label=run.name) for run in runs]
+        figure.legend(handles=handles, loc="outside upper left", ncols=min(6, len(runs)))
+    return figure
+
+
+def start_maps(results: Sequence[Results]) -> Figure:
+    """The table from above, one panel a policy: where the object stood, in the colour of what came of it."""
+    rows = math.ceil(len(results) / COLUMNS)
+    columns = min(COLUMNS, len(results))
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(columns * WIDTH, rows * 2.7 + 0.3), layout="constrained")
+        cells = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).flat
+        for axes, found in zip(cells, results, strict=False):
+            axes.set(title=found.cell, xlabel="y (metres)", ylabel="x (metres)", aspect="equal")
+            for outcome, color in OUTCOMES.items():
+                places = [e.start.objects[0][1:] for e in found.episodes if e.outcome == outcome]
+                if places:
+                    x, y = zip(*places, strict=True)
+                    axes.scatter(y, x, s=26, color=color, label=outcome, alpha=0.85, linewidths=0)
+            axes.invert_yaxis()
+        for axes in list(figure.axes)[len(results) :]:
+            axes.set_axis_off()
+        dots = [
+            Line2D([], [], color=color, marker="o", linestyle="", label=outcome)
+            for outcome, color in OUTCOMES.items()
+        ]
+        figure.legend(handles=dots, loc="outside upper left", ncols=3)
+    return figure
+
+
+def svg(figure: Figure) -> str:
+    """The figure for a place inside an HTML page: no outer links, and text that follows the page's colour."""
+    buffer = io.StringIO()
+    with matplotlib.rc_context(STYLE):
+        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    drawing = buffer.getvalue()
+    drawing = drawing[drawing.index("<svg") :].replace(TEXT, "currentColor")
+    drawing = re.sub(r"<metadata>.*?</metadata>", "", drawing, flags=re.DOTALL)
+    drawing = re.sub(r'\s(xmlns(:\w+)?)="[^"]*"', "", drawing)
+    drawing = re.sub(r'font(-family)?: [^;"]*(?=[;"])', _inherit_family, drawing)
+    return re.sub(r'<svg width="[^"]*" height="[^"]*"', "<svg", drawing, count=1)
+
+
+def png(figure: Figure) -> bytes:
+    """The figure as a file of its own, on white."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=160, facecolor="white")
+    return buffer.getvalue()
+
+
+def _panels(runs: Sequence[Run]) -> list[str]:
+    """Metric names without their prefix, the loss and its parts first."""
+    names = {name for run in runs for name in run.curves if not HIDDEN.search(name)}
+    short = {name.partition("/")[2] for name in names if name.startswith(("train_step/", "val/"))}
+    return sorted(short, key=lambda name: (name != "loss", not name.endswith("_loss"), name))
+
+
+def _draw_panel(axes: Axes, panel: str, runs: Sequence[Run], axis: Axis, palette: Mapping[str, str]) -> None:
+    drawn: list[float] = []
+    for run in runs:
+        if curve := run.curves.get(f"train_step/{panel}"):
+            x = _along(curve, axis)
+            axes.plot(x, curve.values, color=palette[run.name], linewidth=0.7, alpha=0.25)
+            axes.plot(x, _smooth(curve.values), color=palette[run.name], linewidth=1.5)
+            drawn += curve.values
+        if curve := run.curves.get(f"val/{panel}"):
+            axes.plot(
+                _along(curve, axis), curve.values, color=palette[run.name], linewidth=1, marker="o", markersize=3.5,
+                linestyle=(0, (3, 2)),
+            )  # fmt: skip
+            drawn += curve.values
+    if drawn and min(drawn) > 0 and max(drawn) / min(drawn) > 30:
+        axes.set_yscale("log")
+    unit = f" ({UNITS[panel]})" if panel in UNITS else ""
+    axes.set(
+        title=panel.replace("_", " ") + unit, xlabel="step" if axis == "steps" else "training time (minutes)"
+    )
+
+
+def _along(curve: Curve, axis: Axis) -> Sequence[float]:
+    return curve.steps if axis == "steps" else [second / 60 for second in curve.seconds]
+
+
+def _smooth(values: Sequence[float]) -> list[float]:
+    """Exponential moving average, corrected for its start."""
+    smooth, average, weight = [], 0.0, 0.0
+    for value in values:
+        average = SMOOTHING * average + (1 - SMOOTHING) * value
+        weight = SMOOTHING * weight + (1 - SMOOTHING)
+        smooth.append(average / weight)
+    return smooth
+
+
+def _inherit_family(declaration: re.Match[str]) -> str:
+    """The page's font, at the figure's size."""
+    size = re.search(r"[\d.]+px", declaration.group())
+    return f"font-size: {size.group()}; font-family: inherit" if size else "font-family: inherit"

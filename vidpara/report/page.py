@@ -1,0 +1,180 @@
+"""One self-contained HTML page: pictures and videos inside it, nothing fetched from anywhere."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jinja2
+from markupsafe import Markup
+
+from vidpara.cli import UserError
+from vidpara.config import ReportConfig
+from vidpara.evaluation import recording, results
+from vidpara.evaluation.results import Results
+from vidpara.evaluation.statistics import Paired, wilson
+from vidpara.report import figures
+from vidpara.report.runs import Run, read_run
+
+MIME = {".png": "image/png", ".jpg": "image/jpeg", ".webp": "image/webp", ".mp4": "video/mp4"}
+
+
+class Media(NamedTuple):
+    """A picture or video inside the page."""
+
+    title: str
+    uri: str
+    video: bool
+
+
+class Row(NamedTuple):
+    """One policy in the table; rates and interval in percent."""
+
+    cell: str
+    color: str
+    place: int
+    grasp: int
+    miss: int
+    episodes: int
+    rate: float
+    low: float
+    high: float
+    steps: float | None
+    seconds: float
+    outcomes: tuple[str, ...]
+    paired: Paired | None
+    grid: Media | None
+    recordings: tuple[Media, ...]
+
+
+class Training(NamedTuple):
+    """One run's last numbers and pictures."""
+
+    name: str
+    color: str
+    steps: int
+    minutes: float
+    media: tuple[Media, ...]
+
+
+class Duration(NamedTuple):
+    """How long one part took; `share` is percent of the longest."""
+
+    name: str
+    seconds: float
+    share: float
+
+
+def write_page(config: ReportConfig) -> None:
+    """Collect what `config` names and write the page, whole or not at all.
+
+    Raises:
+        UserError: nothing is named, or something named is missing.
+    """
+    if not config.results and not config.runs:
+        raise UserError("there is nothing to report; give --results FILE.json ... or --runs FOLDER ...")
+    found = [(path, results.read(path)) for path in config.results]
+    found.sort(key=lambda pair: pair[1].cell != config.baseline)
+    runs = [read_run(folder) for folder in config.runs]
+    palette = figures.colors([*(result.cell for _, result in found), *(run.name for run in runs)])
+    cells = [result for _, result in found]
+    content = render(
+        title=config.title,
+        notes=config.notes,
+        baseline=config.baseline,
+        rows=[_row(path, result, cells, config.baseline, palette[result.cell]) for path, result in found],
+        protocol=cells[0].protocol if cells else {},
+        versions=cells[0].versions if cells else {},
+        commands=[result.command for result in cells],
+        starts=_drawing(figures.start_maps(cells)) if cells and cells[0].episodes[0].start.objects else "",
+        curves=_curves(runs, palette) if runs else [],
+        runs=[_training(run, palette[run.name]) for run in runs],
+        pictures=[media(path, path.stem.replace("_", " ")) for path in config.pictures],
+        durations=_durations(config.timings),
+    )
+    results.write_atomically(config.output, content.encode())
+
+
+def render(**values: Any) -> str:
+    """The template beside this file, filled in."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    return environment.get_template("page.html.jinja").render(**values)
+
+
+def media(path: Path, title: str) -> Media:
+    """A file as a data URI.
+
+    Raises:
+        UserError: it is missing, or neither picture nor mp4.
+    """
+    if path.suffix not in MIME:
+        raise UserError(f"{path} cannot be shown; expected one of {', '.join(MIME)}")
+    if not path.is_file():
+        raise UserError(f"{path} does not exist")
+    uri = f"data:{MIME[path.suffix]};base64,{base64.b64encode(path.read_bytes()).decode()}"
+    return Media(title, uri, path.suffix == ".mp4")
+
+
+def _row(path: Path, found: Results, cells: Sequence[Results], baseline: str, color: str) -> Row:
+    place, total = found.count("PLACE"), len(found.episodes)
+    low, high = wilson(place, total)
+    placed = [episode.steps for episode in found.episodes if episode.outcome == "PLACE"]
+    reference = next((cell for cell in cells if cell.cell == baseline), None)
+    grid = recording.grid_path(path)
+    films = [(index, recording.path(path, index)) for index in range(total)]
+    return Row(
+        cell=found.cell,
+        color=color,
+        place=place,
+        grasp=found.count("GRASP"),
+        miss=found.count("MISS"),
+        episodes=total,
+        rate=100 * place / total,
+        low=100 * low,
+        high=100 * high,
+        steps=sum(placed) / len(placed) if placed else None,
+        seconds=sum(episode.seconds for episode in found.episodes) / total,
+        outcomes=tuple(episode.outcome for episode in found.episodes),
+        paired=results.compare(reference, found) if reference and reference is not found else None,
+        grid=media(grid, f"{found.cell}: all recorded episodes") if grid.is_file() else None,
+        recordings=tuple(
+            media(film, f"episode {index}: {found.episodes[index].outcome}")
+            for index, film in films
+            if film.is_file()
+        ),
+    )
+
+
+def _training(run: Run, color: str) -> Training:
+    last = [(curve.steps[-1], curve.seconds[-1]) for curve in run.curves.values()]
+    steps, seconds = max(last, default=(0, 0.0))
+    shown = tuple(media(path, name.rpartition("/")[2].replace("_", " ")) for name, path in run.media.items())
+    return Training(run.name, color, steps, seconds / 60, shown)
+
+
+def _durations(path: Path | None) -> list[Duration]:
+    if path is None:
+        return []
+    try:
+        spent = {str(name): float(seconds) for name, seconds in json.loads(path.read_text()).items()}
+    except (OSError, ValueError, AttributeError) as error:
+        raise UserError(f"{path} is not a JSON file of step: seconds ({error})") from error
+    longest = max([*spent.values(), 1e-9])
+    return [Duration(name, seconds, 100 * seconds / longest) for name, seconds in spent.items()]
+
+
+def _curves(runs: Sequence[Run], palette: Mapping[str, str]) -> list[tuple[str, Markup]]:
+    return [
+        ("by step", _drawing(figures.curves(runs, "steps", palette))),
+        ("by training time", _drawing(figures.curves(runs, "minutes", palette))),
+    ]
+
+
+def _drawing(figure: Any) -> Markup:
+    return Markup(figures.svg(figure))  # our own drawing, no user's text that could hold markup

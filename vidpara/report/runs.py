@@ -1,0 +1,80 @@
+"""What a run left behind: its metrics as curves, and the last of each kind of picture."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+
+from vidpara.cli import UserError
+
+
+class Curve(NamedTuple):
+    """One metric over a run. `seconds` is the time spent in training steps, validation apart."""
+
+    steps: tuple[int, ...]
+    seconds: tuple[float, ...]
+    values: tuple[float, ...]
+
+
+class Run(NamedTuple):
+    """A run folder; `media` holds the newest picture or video of each name."""
+
+    name: str
+    curves: Mapping[str, Curve]
+    media: Mapping[str, Path]
+
+
+def read_run(folder: Path) -> Run:
+    """Read `metrics.jsonl`. A last line that a killed process left unfinished is skipped.
+
+    Raises:
+        UserError: there is no such file.
+    """
+    file = folder / "metrics.jsonl"
+    if not file.is_file():
+        raise UserError(
+            f"{file} does not exist; give run folders of stages/train_video.py or train_policy.py"
+        )
+    events = list(_events(file))
+    clock = _clock(events, _samples_per_step(folder))
+    points: dict[str, list[tuple[int, float, float]]] = defaultdict(list)
+    media: dict[str, Path] = {}
+    for event in events:
+        step = event.pop("step")
+        for name, value in event.items():
+            if isinstance(value, str) and (folder / value).is_file():
+                media[name] = folder / value
+            elif isinstance(value, int | float):
+                points[name].append((step, clock.get(step, 0.0), value))
+    curves = {name: Curve(*map(tuple, zip(*rows, strict=True))) for name, rows in points.items()}
+    return Run(folder.name, curves, media)
+
+
+def _events(file: Path) -> Iterator[dict[str, Any]]:
+    for line in file.read_text().splitlines():
+        try:
+            yield json.loads(line)
+        except ValueError:
+            continue
+
+
+def _clock(events: list[dict[str, Any]], samples_per_step: int) -> dict[int, float]:
+    """Training time at each logged step, added up from the logged speeds (of one process)."""
+    clock, seconds, before = {0: 0.0}, 0.0, 0
+    for event in events:
+        if speed := event.get("train_step/samples_per_second"):
+            seconds += (event["step"] - before) * samples_per_step / speed
+            before = event["step"]
+        clock[event["step"]] = seconds
+    return clock
+
+
+def _samples_per_step(folder: Path) -> int:
+    file = folder / "config.yaml"
+    trainer = (yaml.safe_load(file.read_text()) if file.is_file() else {}).get("trainer", {})
+    return trainer.get("batch_size", 1) * trainer.get("accumulate", 1)

@@ -1,0 +1,100 @@
+"""Do the numbers in the files and the pixels in the frames agree? Drawn, and measured.
+
+Every demo's end effector is projected into its frames, encoded as the head's target, decoded and lifted back. The
+difference to the recorded point is the quantisation of the heatmap grid and height bins, and nothing more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw
+
+from vidpara.config import ClipConfig
+from vidpara.data.rollouts import Episode
+from vidpara.geometry.camera import lift, project
+from vidpara.heads.pixel import PixelHead
+from vidpara.types import Camera, Float, Tensor, UInt8
+
+SCALE = 3
+NOW, TARGET, LIFTED = (255, 255, 255), (80, 220, 100), (255, 70, 70)
+
+
+class RoundTrip(NamedTuple):
+    """Recorded point -> target -> lifted point, over all frames of all demos (metres; cells; bins)."""
+
+    exact: float
+    """Largest error without rounding: the geometry's own, which must be that of float32."""
+    median: float
+    worst: float
+    """Error of the rounded target: one cell and one height bin, as plain argmax decodes it."""
+    cells: float
+    bins: float
+    """Largest distance of the rounded point from the recorded one on each axis; at most a half."""
+
+
+def round_trip(episodes: Sequence[Episode], head: PixelHead) -> RoundTrip:
+    """Measure what encoding and decoding lose."""
+    exact, rounded, cells, bins = [], [], [], []
+    for episode in episodes:
+        seen = episode.in_view
+        position, camera = episode.position[seen], _batched(episode.camera)
+        cell, height = head.to_cell(episode.pixel[seen]), head.heights.coordinate(position[:, 2])
+        exact.append((decode(head, cell, height, camera) - position).norm(dim=-1))
+        rounded.append((decode(head, cell.round(), height.round(), camera) - position).norm(dim=-1))
+        cells.append((cell - cell.round()).abs().amax(-1))
+        bins.append((height - height.round()).abs())
+    error = torch.cat(rounded)
+    return RoundTrip(
+        float(torch.cat(exact).max()),
+        float(error.median()),
+        float(error.max()),
+        float(torch.cat(cells).max()),
+        float(torch.cat(bins).max()),
+    )
+
+
+def decode(head: PixelHead, cell: Float[Tensor, "n 2"], height: Float[Tensor, "n"], camera: Camera) -> Tensor:
+    """World points (metres) of heatmap cells and height-bin coordinates."""
+    return lift(head.to_pixel(cell), head.heights.value(height), camera)
+
+
+def frames(episode: Episode, head: PixelHead, clip: ClipConfig) -> list[UInt8[np.ndarray, "h w 3"]]:
+    """Every frame with the end effector (white), the clip's targets (green) and the lifted rounded ones (red)."""
+    images, camera = episode.images(), _batched(episode.camera)
+    cell, height = head.to_cell(episode.pixel), head.heights.coordinate(episode.position[:, 2])
+    lifted = project(decode(head, cell.round(), height.round(), camera), camera)
+    drawn = []
+    for now, image in enumerate(images):
+        picture = Image.fromarray(image.repeat(SCALE, 0).repeat(SCALE, 1))
+        draw = ImageDraw.Draw(picture)
+        future = (now + torch.arange(1, clip.frames) * clip.stride).clamp_max(len(episode) - 1)
+        for t in future.tolist():
+            closed = bool(episode.gripper[t] > 0.5)
+            _dot(draw, episode.pixel[t], TARGET, 4, closed)
+            _dot(draw, lifted[t], LIFTED, 2, closed)
+        _dot(draw, episode.pixel[now], NOW, 5, bool(episode.gripper[now] > 0.5))
+        drawn.append(np.asarray(picture))
+    return drawn
+
+
+def sheet(pictures: Sequence[UInt8[np.ndarray, "h w 3"]], columns: int) -> UInt8[np.ndarray, "h2 w2 3"]:
+    """Pictures in rows, the last row filled up with black."""
+    blank = np.zeros_like(pictures[0])
+    filled = [*pictures, *[blank] * (-len(pictures) % columns)]
+    rows = [np.concatenate(filled[i : i + columns], axis=1) for i in range(0, len(filled), columns)]
+    return np.concatenate(rows, axis=0)
+
+
+def _batched(camera: Camera) -> Camera:
+    return Camera(camera.intrinsics[None], camera.world_from_camera[None])
+
+
+def _dot(
+    draw: ImageDraw.ImageDraw, pixel: Float[Tensor, "2"], color: tuple[int, int, int], size: int, fill: bool
+) -> None:
+    u, v = (pixel * SCALE).tolist()
+    draw.ellipse((u - size, v - size, u + size, v + size), outline=color, fill=color if fill else None)

@@ -1,0 +1,184 @@
+"""Run the expert and keep what LIBERO's files hold; many starts on several simulators, resumable."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from tqdm import tqdm
+
+from vidpara.config import CollectConfig, ExpertConfig
+from vidpara.simulation import scene, workers
+from vidpara.simulation.expert import commands
+from vidpara.types import Demonstration, EpisodeStart
+
+if TYPE_CHECKING:
+    from vidpara.simulation.libero import LiberoSimulator
+
+DROPPED = 5
+"""Rows that LIBERO drops from the beginning of each demo."""
+STILL = np.array([0.0, 0.0, 0.0, 0.0, 0.0, 0.0, -1.0])
+WRIST = "robot0_eye_in_hand"
+
+
+class Attempt(NamedTuple):
+    """One start for one worker, and where a successful demo goes."""
+
+    start: EpisodeStart
+    path: Path
+    expert: ExpertConfig
+    wrist_camera: bool
+    save: Callable[[Path, Demonstration], None]
+
+
+class Collected(NamedTuple):
+    """The successful demos' files in the order of their starts, and how many starts that took."""
+
+    parts: list[Path]
+    attempts: int
+
+
+def record(
+    simulator: LiberoSimulator, start: EpisodeStart, expert: ExpertConfig, wrist_camera: bool = False
+) -> Demonstration | None:
+    """One demonstration from `start`, None if the expert fails.
+
+    The hand first stands still for the rows that are dropped and one more, so that the file's first row shows the
+    state in which a policy's episode begins. Observations are taken after each action, states before.
+    """
+    simulator.reset(start)
+    view = simulator.config.camera
+    cameras = {view: view} | ({"eye_in_hand": WRIST} if wrist_camera else {})
+    images: dict[str, list[np.ndarray]] = {name: [] for name in cameras}
+    actions, states, rows = [], [], []
+
+    def take(action: np.ndarray) -> None:
+        state = simulator.state()
+        simulator.step(action)
+        if len(actions) >= DROPPED:
+            for name, camera in cameras.items():
+                images[name].append(simulator.render(camera, simulator.config.image_size))
+        actions.append(action)
+        states.append(state)
+        rows.append(simulator.record())
+
+    for _ in range(DROPPED + 1):
+        take(STILL)
+    for action in commands(simulator, expert):
+        take(action)
+    if not simulator.succeeded():
+        return None
+    columns = {name: np.stack([getattr(row, name) for row in rows[DROPPED:]]) for name in rows[0]._fields}
+    return Demonstration(
+        task=attributes(simulator),
+        start=start,
+        model_xml=simulator.model_xml(),
+        actions=np.stack(actions[DROPPED:]),
+        states=np.stack(states[DROPPED:]),
+        images={name: np.stack(frames) for name, frames in images.items()},
+        cameras={view: simulator.camera_matrices()},
+        **columns,
+    )
+
+
+def attributes(simulator: LiberoSimulator) -> dict[str, str]:
+    """What LIBERO's files say about the task: its BDDL, its language, and how to build the environment."""
+    task, size = simulator.description, simulator.config.image_size
+    settings = {
+        "robots": ["Panda"],
+        "controller_configs": simulator.controller(),
+        "bddl_file_name": task.file,
+        "has_renderer": False,
+        "has_offscreen_renderer": True,
+        "ignore_done": True,
+        "use_camera_obs": True,
+        "camera_depths": False,
+        "camera_names": [WRIST, "agentview"],
+        "reward_shaping": True,
+        "control_freq": 20,
+        "camera_heights": size,
+        "camera_widths": size,
+        "camera_segmentations": None,
+    }
+    problem = {
+        "problem_name": task.problem,
+        "domain_name": task.domain,
+        "language_instruction": task.language,
+    }
+    environment = {
+        "type": 1,
+        "env_name": task.environment,
+        "problem_name": task.problem,
+        "bddl_file": task.file,
+    }
+    return {
+        "env_name": task.environment,
+        "problem_info": json.dumps(problem),
+        "macros_image_convention": "opengl",
+        "bddl_file_name": task.file,
+        "bddl_file_content": task.bddl,
+        "env_args": json.dumps(environment | {"env_kwargs": settings}),
+        "tag": "libero-v1",
+    }
+
+
+def collect(config: CollectConfig, folder: Path, save: Callable[[Path, Demonstration], None]) -> Collected:
+    """Demonstrations from the first starts at which the expert succeeds, `config.demos` of them, into `folder`.
+
+    Each finished start leaves a file there, so a stopped collection goes on where it was; which starts are used
+    depends neither on that nor on the number of workers. Failures are counted, never kept.
+    """
+    parts: list[Path] = []
+    attempts = 0
+    with tqdm(total=config.demos, unit="demo") as bar:
+        while len(parts) < config.demos:
+            first, attempts = attempts, attempts + config.demos - len(parts)
+            results = _attempt_range(config, folder, save, range(first, attempts), bar)
+            parts.extend(
+                folder / f"{index:06d}.hdf5" for index, success in sorted(results.items()) if success
+            )
+    return Collected(parts, attempts)
+
+
+def _attempt_range(
+    config: CollectConfig,
+    folder: Path,
+    save: Callable[[Path, Demonstration], None],
+    indices: range,
+    bar: tqdm,
+) -> Mapping[int, bool]:
+    results: dict[int, bool] = {}
+
+    def note(index: int, success: bool) -> None:
+        results[index] = success
+        bar.update(success)
+        bar.set_postfix(success=f"{sum(results.values())}/{len(results)}")
+
+    starts = scene.starts(config.scene, indices.stop, config.seed)
+    todo: list[int] = []
+    items: list[Attempt] = []
+    for index in indices:
+        path = folder / f"{index:06d}.hdf5"
+        if path.exists():
+            note(index, True)
+        elif path.with_suffix(".failed").exists():
+            note(index, False)
+        else:
+            todo.append(index)
+            items.append(Attempt(starts[index], path, config.expert, config.wrist_camera, save))
+    for place, success in workers.run(items, attempt, config.scene, config.workers):
+        note(todo[place], success)
+    return results
+
+
+def attempt(simulator: LiberoSimulator, item: Attempt, ask: workers.Ask) -> bool:
+    """Worker function: record one start; a failure leaves an empty mark, so that it is not tried again."""
+    demo = record(simulator, item.start, item.expert, item.wrist_camera)
+    if demo is None:
+        item.path.with_suffix(".failed").touch()
+    else:
+        item.save(item.path, demo)
+    return demo is not None

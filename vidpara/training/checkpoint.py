@@ -1,0 +1,159 @@
+"""Checkpoints: folders `checkpoint-STEP` of safetensors and one JSON file, complete or absent.
+
+A checkpoint is written beside its place (`.part`) and renamed, and an old one is renamed before it is deleted, so a
+folder without the suffix is always whole.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from vidpara.cli import UserError
+
+FREE_KEYS = frozenset(
+    {
+        "run", "data.cache", "trainer.steps", "trainer.workers", "trainer.log_every", "trainer.validate_every",
+        "trainer.checkpoint_every", "trainer.keep_checkpoints", "trainer.wandb", "trainer.project",
+    }
+)  # fmt: skip
+"""Settings that a resumed run may change: where and how it runs, not what it computes; and its length."""
+
+
+class Checkpoint(NamedTuple):
+    """Tensors by file and name, and the small numbers beside them."""
+
+    step: int
+    config: str
+    tensors: Mapping[str, Mapping[str, Tensor]]
+    state: Mapping[str, Any]
+
+
+def save(run: Path, checkpoint: Checkpoint, keep: int) -> None:
+    """Write `checkpoint` below `run`, then delete all but the newest `keep` (at least one).
+
+    Raises:
+        UserError: the disk is full or cannot be written; earlier checkpoints are as they were.
+    """
+    final = run / f"checkpoint-{checkpoint.step:08d}"
+    part = final.with_suffix(".part")
+    shutil.rmtree(part, ignore_errors=True)
+    try:
+        _write(part, checkpoint)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(part, ignore_errors=True)
+        reason = str(error).removeprefix("Error while serializing: I/O error: ")
+        before = latest(run)
+        rest = f"{before.name} is intact" if before else "there is no earlier one"
+        raise UserError(
+            f"cannot write {final}: {reason}; {rest}. Free space, then give the same command again"
+        ) from error
+    except BaseException:
+        shutil.rmtree(part, ignore_errors=True)
+        raise
+    _remove(final)
+    part.rename(final)
+    _sync(run)
+    for old in _folders(run)[: -max(1, keep)]:
+        _remove(old)
+
+
+def latest(run: Path) -> Path | None:
+    """The newest whole checkpoint of `run`."""
+    return next((folder for folder in reversed(_folders(run)) if (folder / "state.json").is_file()), None)
+
+
+def load(folder: Path) -> Checkpoint:
+    """Read a checkpoint folder; tensors are on the CPU.
+
+    Raises:
+        UserError: a file is missing or unreadable.
+    """
+    try:
+        record = json.loads((folder / "state.json").read_text())
+        tensors = {name: load_file(folder / f"{name}.safetensors") for name in record["files"]}
+        config = (folder / "config.yaml").read_text()
+    except (OSError, SafetensorError, ValueError, KeyError) as error:
+        raise UserError(
+            f"{folder} is damaged ({error}); delete it to go on from the checkpoint before it"
+        ) from error
+    return Checkpoint(record["step"], config, tensors, record["state"])
+
+
+def clean(run: Path) -> None:
+    """Delete what an interrupted save left."""
+    for part in run.glob("checkpoint-*.part"):
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def check_config(folder: Path, saved: str, resolved: str) -> None:
+    """A checkpoint goes on only with the configuration that made it.
+
+    Raises:
+        UserError: it names every differing key with both values; `FREE_KEYS` may differ.
+    """
+    old, new = _flatten(yaml.safe_load(saved)), _flatten(yaml.safe_load(resolved))
+    differing = [
+        f"{key} (was {old.get(key, 'absent')}, now {new.get(key, 'absent')})"
+        for key in sorted(old.keys() | new.keys())
+        if key not in FREE_KEYS and (key in old, old.get(key)) != (key in new, new.get(key))
+    ]
+    if differing:
+        raise UserError(
+            f"{folder} was made with another configuration: {', '.join(differing)}. Choose another --run, "
+            f"delete {folder.parent}, or give the old values"
+        )
+
+
+def _write(part: Path, checkpoint: Checkpoint) -> None:
+    part.mkdir(parents=True)
+    for name, tensors in checkpoint.tensors.items():
+        save_file({key: value.contiguous() for key, value in tensors.items()}, part / f"{name}.safetensors")
+    (part / "config.yaml").write_text(checkpoint.config)
+    record = {"step": checkpoint.step, "files": list(checkpoint.tensors), "state": checkpoint.state}
+    (part / "state.json").write_text(json.dumps(record, indent=1))
+    for file in part.iterdir():
+        _sync(file)
+
+
+def _folders(run: Path) -> list[Path]:
+    """Checkpoint folders, oldest first."""
+    found = [folder for folder in run.glob("checkpoint-*") if re.fullmatch(r"checkpoint-\d+", folder.name)]
+    return sorted(found, key=lambda folder: int(folder.name.partition("-")[2]))
+
+
+def _remove(folder: Path) -> None:
+    if folder.exists():
+        doomed = folder.with_suffix(".part")
+        shutil.rmtree(doomed, ignore_errors=True)
+        folder.rename(doomed)
+        shutil.rmtree(doomed)
+
+
+def _sync(path: Path) -> None:
+    """Have the system write `path` to the disk, so that a rename never outlives its contents."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _flatten(tree: Mapping[str, Any] | None, prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in (tree or {}).items():
+        if isinstance(value, Mapping):
+            flat |= _flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat

@@ -1,0 +1,135 @@
+"""Which samples a step trains on, and with which random state: pure functions of (seed, step, rank).
+
+Position p of the run's endless stream of samples is element p mod n of the permutation of epoch p div n. A global
+micro-batch is a contiguous piece of the stream, cut among the processes; two processes with batch b therefore see what
+one process with batch 2b sees.
+"""
+
+from __future__ import annotations
+
+import functools
+import random
+import signal
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from vidpara.config import TrainerConfig
+
+_SAMPLE, _STEP, _VALIDATION = range(3)
+
+
+class Draw(NamedTuple):
+    """One sample to fetch: its index in the dataset, and its position in the stream, which seeds its randomness."""
+
+    index: int
+    position: int
+
+
+def length_of(dataset: Dataset) -> int:
+    """Samples in a map-style dataset, whose base class has no `len`."""
+    return len(dataset)  # pyright: ignore[reportArgumentType]
+
+
+class BatchSampler(Sampler[list[Draw]]):
+    """The batches of one process from step `start` to `config.steps`, one a micro-step."""
+
+    def __init__(
+        self, length: int, config: TrainerConfig, *, start: int = 0, rank: int = 0, ranks: int = 1
+    ) -> None:
+        self.length, self.config, self.start, self.rank, self.ranks = length, config, start, rank, ranks
+
+    def __iter__(self) -> Iterator[list[Draw]]:
+        for step in range(self.start, self.config.steps):
+            for micro in range(self.config.accumulate):
+                yield self.batch(step, micro)
+
+    def __len__(self) -> int:
+        return (self.config.steps - self.start) * self.config.accumulate
+
+    def batch(self, step: int, micro: int) -> list[Draw]:
+        """What this process trains on in micro-step `micro` of `step`."""
+        size = self.config.batch_size
+        first = ((step * self.config.accumulate + micro) * self.ranks + self.rank) * size
+        return [Draw(self.index(position), position) for position in range(first, first + size)]
+
+    def index(self, position: int) -> int:
+        """Dataset index at `position` of the stream."""
+        epoch, place = divmod(position, self.length)
+        return int(_permutation(self.config.seed, epoch, self.length)[place])
+
+
+def train_loader(dataset: Dataset, sampler: BatchSampler, *, pin: bool) -> DataLoader:
+    """Loader of the run's remaining batches."""
+    seeded = _Seeded(dataset, (sampler.config.seed, _SAMPLE))
+    return _loader(seeded, sampler, sampler.config, pin)
+
+
+def validation_loader(
+    dataset: Dataset, config: TrainerConfig, *, rank: int, ranks: int, pin: bool
+) -> tuple[list[list[Draw]], DataLoader]:
+    """This process's share of the validation batches, in order, and their loader."""
+    draws = [Draw(index, index) for index in range(length_of(dataset))]
+    size = config.batch_size
+    batches = [draws[first : first + size] for first in range(0, len(draws), size)][rank::ranks]
+    seeded = _Seeded(dataset, (config.seed, _VALIDATION))
+    return batches, _loader(seeded, batches, config, pin)
+
+
+def seed_step(config: TrainerConfig, rank: int, step: int, micro: int) -> None:
+    """Random state (torch, CUDA, numpy, Python) of one micro-step."""
+    _seed((config.seed, _STEP, rank, step, micro))
+
+
+def seed_validation(config: TrainerConfig, first: int) -> None:
+    """Random state of the validation batch whose first sample is `first`: the same each time, on any process."""
+    _seed((config.seed, _VALIDATION, first))
+
+
+class _Seeded(Dataset):
+    """Seeds the CPU generators before each sample, so that augmentation depends on neither workers nor resuming."""
+
+    def __init__(self, dataset: Dataset, key: tuple[int, ...]) -> None:
+        self.dataset, self.key = dataset, key
+
+    def __getitem__(self, draw: Draw) -> Any:
+        _seed_processor((*self.key, draw.position))
+        return self.dataset[draw.index]
+
+
+def _loader(dataset: Dataset, batches: Any, config: TrainerConfig, pin: bool) -> DataLoader:
+    return DataLoader(
+        dataset,
+        batch_sampler=batches,
+        num_workers=config.workers,
+        pin_memory=pin,
+        worker_init_fn=_leave_ctrl_c,
+    )
+
+
+def _leave_ctrl_c(worker: int) -> None:
+    """Ctrl-C reaches every process of a terminal; the trainer answers it, and needs its workers until then."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _seed(key: Sequence[int]) -> None:
+    number = _seed_processor(key)
+    if torch.cuda.is_available():
+        torch.cuda.manual_seed_all(number)
+
+
+def _seed_processor(key: Sequence[int]) -> int:
+    """Not torch.manual_seed: without a GPU it records the call stack each time, which takes two milliseconds."""
+    number = int(np.random.SeedSequence(key).generate_state(1)[0])
+    torch.default_generator.manual_seed(number)
+    np.random.seed(number)
+    random.seed(number)
+    return number
+
+
+@functools.lru_cache(maxsize=4)
+def _permutation(seed: int, epoch: int, length: int) -> np.ndarray:
+    return np.random.default_rng((seed, epoch)).permutation(length)

@@ -1,0 +1,138 @@
+"""The one training loop: any module whose forward returns named losses.
+
+The same command starts a run, resumes it where it stopped (bit for bit), and says so when it is finished.
+"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+import yaml
+from accelerate import Accelerator, DistributedDataParallelKwargs
+from torch import nn
+from torch.utils.data import Dataset, Subset
+
+from vidpara.cli import UserError
+from vidpara.config import LossConfig, OptimizerConfig, TrainerConfig
+from vidpara.training import checkpoint
+from vidpara.training.ema import Ema
+from vidpara.training.evaluation import Evaluator
+from vidpara.training.logger import Logger
+from vidpara.training.loop import Loop
+from vidpara.training.optimizer import ParamGroup, build_optimizer
+from vidpara.training.processes import on_cpu, processes
+from vidpara.training.state import TrainingState, load_model_tensors
+from vidpara.training.weighting import LossWeights
+
+
+def train(
+    model: nn.Module,
+    dataset: Dataset,
+    validation: Dataset,
+    *,
+    config: TrainerConfig,
+    optimizer: OptimizerConfig,
+    weights: LossConfig | Mapping[str, float],
+    groups: Sequence[ParamGroup],
+    run: Path,
+    resolved: str,
+    argv: Sequence[str],
+    evaluators: Sequence[Evaluator] = (),
+) -> nn.Module:
+    """Train `model` and return it, unwrapped, with the averaged weights; `run` then holds the log and a checkpoint.
+
+    `model(batch)` gives {name: scalar loss}; `weights` says how they are summed. `resolved` is the configuration as
+    YAML and `argv` the command line; both are kept in `run`. Every process of a distributed launch calls this.
+
+    Raises:
+        UserError: the run was made with another configuration, a loss is not finite or has no weight, or the disk is
+            full.
+        KeyboardInterrupt: asked to stop; the finished steps are saved.
+    """
+    accelerator = _accelerator(config)
+    found = checkpoint.latest(run)
+    saved = checkpoint.load(found) if found else None
+    if found and saved:
+        _check(found, saved, resolved, config, accelerator.num_processes)
+    accelerator.wait_for_everyone()  # every process has read the folder before one of them changes it
+    model.to(accelerator.device)
+    if saved:
+        load_model_tensors(model, saved.tensors["model"])
+    if saved and saved.step == config.steps:
+        load_model_tensors(model, saved.tensors["ema"])
+        accelerator.print(f"{run} is finished ({saved.step} steps); raise --trainer.steps to go on")
+        return model
+
+    raw_optimizer = build_optimizer(model, groups, optimizer)
+    wrapped, stepper = accelerator.prepare(model, raw_optimizer)
+    state = TrainingState(
+        model, raw_optimizer, Ema(model, config.ema), LossWeights(weights), accelerator.scaler,
+        accelerator.num_processes,
+    )  # fmt: skip
+    if saved:
+        state.load(saved)
+    logger = None
+    if accelerator.is_main_process:
+        _prepare_folder(run, resolved, argv)
+        logger = Logger(run, state.step, config, yaml.safe_load(resolved) or {})
+    if config.overfit_one_sample:
+        dataset = validation = Subset(dataset, [0])
+    loop = Loop(
+        accelerator=accelerator, wrapped=wrapped, stepper=stepper, state=state, config=config, optimizer=optimizer,
+        groups=groups, run=run, resolved=resolved, logger=logger, validation=validation, evaluators=evaluators,
+    )  # fmt: skip
+    try:
+        loop.go(dataset)
+    finally:
+        if logger:
+            logger.close()
+    state.ema.copy_to_model()
+    accelerator.wait_for_everyone()
+    return accelerator.unwrap_model(wrapped, keep_fp32_wrapper=False)
+
+
+def precision_of(config: TrainerConfig) -> str:
+    """`auto` becomes bf16 where this machine computes in it."""
+    if config.precision != "auto":
+        return config.precision
+    if torch.cuda.is_available():
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "no"
+    processor = Path("/proc/cpuinfo")
+    flags = set(processor.read_text().split()) if processor.is_file() else set()
+    return "bf16" if flags & {"avx512_bf16", "amx_bf16"} else "no"
+
+
+def _accelerator(config: TrainerConfig) -> Accelerator:
+    processes()
+    return Accelerator(
+        cpu=on_cpu(),
+        mixed_precision=precision_of(config),
+        gradient_accumulation_steps=config.accumulate,
+        kwargs_handlers=[DistributedDataParallelKwargs(gradient_as_bucket_view=True)],
+    )
+
+
+def _check(
+    folder: Path, saved: checkpoint.Checkpoint, resolved: str, config: TrainerConfig, processes: int
+) -> None:
+    checkpoint.check_config(folder, saved.config, resolved)
+    if saved.state["processes"] != processes:
+        raise UserError(
+            f"{folder} was made by {saved.state['processes']} processes, this launch has {processes}, which would "
+            "change the batch; launch as many, or choose another --run"
+        )
+    if saved.step > config.steps:
+        raise UserError(
+            f"{folder} is past --trainer.steps {config.steps}; give at least {saved.step}, or choose another --run"
+        )
+
+
+def _prepare_folder(run: Path, resolved: str, argv: Sequence[str]) -> None:
+    run.mkdir(parents=True, exist_ok=True)
+    checkpoint.clean(run)
+    (run / "config.yaml").write_text(resolved)
+    (run / "command.txt").write_text(shlex.join(["python", sys.argv[0], *argv]) + "\n")

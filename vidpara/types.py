@@ -1,0 +1,160 @@
+"""The values that cross module boundaries. Every shape in the project is written with this legend.
+
+b batch · t clip frames · a action steps · c channels · h w image or grid rows and columns · k bins · n tokens
+
+Conventions: images are upright; pixel (u, v) has u to the right, v down and pixel centres at +0.5; transforms are
+named `a_from_b`; cameras look along +z (OpenCV); heights are world z in metres; gripper is 0 open, 1 closed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Bool, Float, Int, UInt8
+from torch import Tensor
+
+
+class Camera(NamedTuple):
+    """A pinhole camera: `intrinsics` in pixels of the image it belongs to, pose in metres."""
+
+    intrinsics: Float[Tensor, "*b 3 3"]
+    world_from_camera: Float[Tensor, "*b 4 4"]
+
+
+class Start(NamedTuple):
+    """The robot's own state when the policy looks: end-effector point (metres, world) and gripper opening (metres)."""
+
+    position: Float[Tensor, "*b 3"]
+    opening: Float[Tensor, "*b"]
+
+
+class Actions(NamedTuple):
+    """Where the end effector is at each action step, and what it does there.
+
+    `valid` is False where the clip has no label (the end effector is out of view, or the episode has no actions).
+    """
+
+    pixel: Float[Tensor, "*b a 2"]
+    height: Float[Tensor, "*b a"]
+    position: Float[Tensor, "*b a 3"]
+    rotation: Float[Tensor, "*b a 3 3"]
+    gripper: Float[Tensor, "*b a"]
+    valid: Bool[Tensor, "*b a"]
+
+
+class Batch(NamedTuple):
+    """What both stages train on. Frame 0 is now; action step i is the moment of clip frame i + 1."""
+
+    latents: Float[Tensor, "b t c h w"]
+    context: Float[Tensor, "b n d"]
+    camera: Camera
+    start: Start
+    actions: Actions
+
+
+class Features(NamedTuple):
+    """A backbone's features of every clip frame: a grid for pixel-aligned heads, its average for global ones."""
+
+    grid: Float[Tensor, "b t c h w"]
+    pooled: Float[Tensor, "b t c"]
+
+
+class Workspace(NamedTuple):
+    """What the heads must know of the data, saved with every run: image size, and the range of the actions (metres).
+
+    `home` is the gripper's rotation at the start of an episode; rotations are predicted relative to it.
+    """
+
+    image_size: tuple[int, int]
+    low: tuple[float, float, float]
+    high: tuple[float, float, float]
+    home: tuple[tuple[float, float, float], ...]
+
+
+class Observation(NamedTuple):
+    """What a policy sees. Batched for `act`; the image is uint8 and upright."""
+
+    image: UInt8[Tensor, "*b h w 3"]
+    camera: Camera
+    start: Start
+
+
+class ActionChunk(NamedTuple):
+    """What a policy wants: world-frame points (metres), rotations and gripper closings (0 open, 1 closed).
+
+    `heatmap` is the pixel marginal of each step's prediction, for pictures; policies without one give zeros.
+    """
+
+    position: Float[Tensor, "*b a 3"]
+    rotation: Float[Tensor, "*b a 3 3"]
+    gripper: Float[Tensor, "*b a"]
+    heatmap: Float[Tensor, "*b a h w"]
+
+
+class Proprioception(NamedTuple):
+    """The simulated robot's state after a step, in the frame that OSC_POSE works in (the grip site)."""
+
+    position: Float[np.ndarray, "3"]
+    rotation: Float[np.ndarray, "3 3"]
+    opening: float
+
+
+class Progress(NamedTuple):
+    """How far the task is: the object was lifted, and the goal predicate holds now."""
+
+    lifted: bool
+    success: bool
+
+
+class EpisodeStart(NamedTuple):
+    """Everything that determines an episode's first state. Object positions are world x, y in metres.
+
+    `view` is (azimuth, tilt) in degrees from the default camera; `seed` draws what is left (fixtures, distractors).
+    """
+
+    seed: int
+    objects: tuple[tuple[str, float, float], ...]
+    view: tuple[float, float]
+
+
+class Demonstration(NamedTuple):
+    """One demo without its dropped rows. `ee_*` is the hand body's orientation, `site_*` the grip site's frame."""
+
+    task: Mapping[str, str]
+    """What LIBERO's files say about the task (BDDL, language, how to build the environment)."""
+    start: EpisodeStart
+    model_xml: str
+    actions: Float[np.ndarray, "t 7"]
+    states: Float[np.ndarray, "t n"]
+    gripper_states: Float[np.ndarray, "t 2"]
+    joint_states: Float[np.ndarray, "t 7"]
+    ee_pos: Float[np.ndarray, "t 3"]
+    ee_ori: Float[np.ndarray, "t 3"]
+    ee_quat: Float[np.ndarray, "t 4"]
+    site_pos: Float[np.ndarray, "t 3"]
+    site_ori: Float[np.ndarray, "t 3 3"]
+    images: Mapping[str, UInt8[np.ndarray, "t h w 3"]]
+    """Raw OpenGL buffers by camera, as LIBERO names them in its files (`agentview`, `eye_in_hand`)."""
+    cameras: Mapping[str, tuple[Float[np.ndarray, "3 3"], Float[np.ndarray, "4 4"]]]
+    """(intrinsics, world_from_camera) of the cameras that do not move."""
+
+
+@runtime_checkable
+class Simulator(Protocol):
+    """One simulated robot cell. Commands are OSC_POSE deltas in [-1, 1] (0.05 m, 0.5 rad) + gripper (-1 open, +1 close)."""
+
+    def reset(self, start: EpisodeStart) -> Proprioception: ...
+
+    def observe(self) -> Observation: ...
+
+    def step(self, command: Float[np.ndarray, "7"]) -> tuple[Proprioception, Progress]: ...
+
+    def close(self) -> None: ...
+
+
+__all__ = [
+    "ActionChunk", "Actions", "Batch", "Bool", "Camera", "Demonstration", "EpisodeStart", "Features", "Float", "Int", "Observation",
+    "Progress", "Proprioception", "Simulator", "Start", "Tensor", "UInt8", "Workspace",
+]  # fmt: skip
