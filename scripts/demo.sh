@@ -44,7 +44,7 @@ PYTHON
 sed -n '2,11s/^# \{0,1\}//p' "$0"
 
 step "collect" $python stages/collect_rollouts.py configs/collect/demo.yaml --output demo/rollouts.hdf5
-step "check" $python stages/check_rollouts.py configs/data/demo.yaml --output demo/check
+step "check" $python stages/check_rollouts.py --data.rollouts demo/rollouts.hdf5 --output demo/check
 step "video" $python stages/train_video.py configs/video/stage_one.yaml $small --run demo/runs/video
 
 for variant in $variants; do

@@ -41,13 +41,16 @@ def run(config: CheckConfig, argv: list[str]) -> None:
     Image.fromarray(sanity.sheet(pictures, 6)).save(config.output / "sheet.png")
     error = sanity.round_trip(episodes, head)
     print(
-        f"{len(episodes)} demos. Round trip recorded point -> target -> lifted point: geometry {error.exact * 1e3:.3f} mm; "
+        f"{len(episodes)} demos. Round trip recorded point -> target -> lifted point: "
+        f"geometry {error.exact * 1e3:.3f} mm; "
         f"rounded to {config.head.grid[0]} x {config.head.grid[1]} cells x {config.head.height_bins} heights: "
         f"median {error.median * 100:.2f} cm, largest {error.worst * 100:.2f} cm "
         f"({error.cells:.2f} cells, {error.bins:.2f} bins). Pictures in {config.output}"
     )
     if error.exact > GEOMETRY or max(error.cells, error.bins) > ROUNDING:
-        raise UserError("the round trip loses more than quantisation; the camera or the poses in the file are wrong")
+        raise UserError(
+            "the round trip loses more than quantisation; the camera or the poses in the file are wrong"
+        )
 
 
 if __name__ == "__main__":

@@ -7,11 +7,10 @@ The same command goes on where a stopped one ended, and adds videos to a finishe
 
 from __future__ import annotations
 
-from vidpara.build import load_policy
-
 import torch
 
 from vidpara import cli
+from vidpara.build import load_policy
 from vidpara.config import EvaluateConfig
 from vidpara.evaluation import protocol, results
 

@@ -24,7 +24,9 @@ def run(config: TrainPolicyConfig, argv: list[str]) -> None:
     policy = build.build_policy(config, unet, autoencoder, space)
     with state.main_process_first():
         training, validation = build.build_clips(config.data, episodes, autoencoder, policy.image_encoder)
-    backbone_lr = config.optimizer.lr if config.optimizer.backbone_lr is None else config.optimizer.backbone_lr
+    backbone_lr = (
+        config.optimizer.lr if config.optimizer.backbone_lr is None else config.optimizer.backbone_lr
+    )
     policy = train(
         policy,
         training,

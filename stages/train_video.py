@@ -33,7 +33,9 @@ def run(config: TrainVideoConfig, argv: list[str]) -> None:
         run=config.run,
         resolved=dump(config),
         argv=argv,
-        evaluators=[GeneratedClips(validation, autoencoder, config.samples, config.sample_steps, config.run / "vis")],
+        evaluators=[
+            GeneratedClips(validation, autoencoder, config.samples, config.sample_steps, config.run / "vis")
+        ],
     )
     if state.is_main_process:
         build.save_video(config.run, model, autoencoder)

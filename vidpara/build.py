@@ -48,12 +48,14 @@ def build_clips(
     config: DataConfig, episodes: list[Episode], autoencoder: Autoencoder, image_encoder: nn.Module
 ) -> tuple[Clips, Subset[Batch]]:
     """Training clips and evenly spaced validation clips, their latents encoded once and cached."""
+    training, held_out = split(episodes, config)
     folder = config.cache or config.rollouts[0].parent / "latents"
     cached = {}
     for path in config.rollouts:
         of_file = [episode for episode in episodes if episode.file == path]
-        cached[path] = cache_frames(of_file, autoencoder.encode, image_encoder, [autoencoder, image_encoder], folder)
-    training, held_out = split(episodes, config)
+        cached[path] = cache_frames(
+            of_file, autoencoder.encode, image_encoder, [autoencoder, image_encoder], folder
+        )
     validation = Clips(held_out, [cached[episode.file] for episode in held_out], config.clip)
     step = max(1, len(validation) // config.validation_clips)
     return (
@@ -70,7 +72,9 @@ def build_autoencoder(config: AutoencoderConfig, episodes: Sequence[Episode] = (
             return PatchPCA.load(Path(config.weights)) if config.weights else _fit_pca(config, episodes)
         case "svd":
             if config.weights is None:
-                raise UserError("autoencoder.kind svd needs --autoencoder.weights (a diffusers VAE or pipeline folder)")
+                raise UserError(
+                    "autoencoder.kind svd needs --autoencoder.weights (a diffusers VAE or pipeline folder)"
+                )
             sub = _subfolder(config.weights, "vae")
             return SVDAutoencoder(_pretrained(AutoencoderKLTemporalDecoder, config.weights, sub))
 
@@ -86,7 +90,9 @@ def build_image_encoder(config: ImageEncoderConfig, dim: int) -> nn.Module:
             from transformers import CLIPVisionModelWithProjection
 
             if config.weights is None:
-                raise UserError("image_encoder.kind clip needs --image_encoder.weights (a CLIP or pipeline folder)")
+                raise UserError(
+                    "image_encoder.kind clip needs --image_encoder.weights (a CLIP or pipeline folder)"
+                )
             sub = _subfolder(config.weights, "image_encoder")
             return CLIPContext(_pretrained(CLIPVisionModelWithProjection, config.weights, sub))
 
@@ -103,7 +109,7 @@ def build_unet(config: UNetConfig, latent_channels: int, frames: int) -> UNetSpa
     if unet.config.out_channels != latent_channels:
         raise UserError(
             f"{config.weights} denoises {unet.config.out_channels} latent channels, the autoencoder gives "
-            f"{latent_channels}; choose the autoencoder the UNet was trained with (--autoencoder.kind, --autoencoder.weights)"
+            f"{latent_channels}; choose the autoencoder the UNet was trained with (--autoencoder.kind and .weights)"
         )
     return unet
 
@@ -122,7 +128,10 @@ def build_head(config: HeadConfig, channels: int, steps: int, space: Workspace) 
 
 
 def build_policy(
-    config: TrainPolicyConfig, unet: UNetSpatioTemporalConditionModel, autoencoder: Autoencoder, space: Workspace
+    config: TrainPolicyConfig,
+    unet: UNetSpatioTemporalConditionModel,
+    autoencoder: Autoencoder,
+    space: Workspace,
 ) -> VideoPolicy:
     """The whole policy around a given UNet.
 
@@ -165,8 +174,12 @@ def load_policy(run: Path) -> VideoPolicy:
     Raises:
         UserError: the folder is not a finished run, or its weights belong to another configuration.
     """
-    if missing := [n for n in ("config.yaml", "unet", "head.safetensors", "workspace.json") if not (run / n).exists()]:
-        raise UserError(f"{run} is not a finished policy run ({missing[0]} is missing); train it with stages/train_policy.py")
+    if missing := [
+        n for n in ("config.yaml", "unet", "head.safetensors", "workspace.json") if not (run / n).exists()
+    ]:
+        raise UserError(
+            f"{run} is not a finished policy run ({missing[0]} is missing); train it with stages/train_policy.py"
+        )
     config = cli.load(TrainPolicyConfig, [str(run / "config.yaml")])
     stored = json.loads((run / "workspace.json").read_text())
     space = Workspace(*(tuple(map(tuple, v)) if k == "home" else tuple(v) for k, v in stored.items()))
@@ -177,7 +190,9 @@ def load_policy(run: Path) -> VideoPolicy:
     try:
         policy.head.load_state_dict(load_file(run / "head.safetensors"))
     except RuntimeError as error:
-        raise UserError(f"{run}/head.safetensors does not fit {run}/config.yaml: {' '.join(str(error).split())}") from error
+        raise UserError(
+            f"{run}/head.safetensors does not fit {run}/config.yaml: {' '.join(str(error).split())}"
+        ) from error
     return policy.eval()
 
 
@@ -190,14 +205,18 @@ def from_video_run(config: TrainPolicyConfig) -> tuple[UNetConfig, AutoencoderCo
     if config.video_run is None:
         return config.unet, config.autoencoder
     if not (config.video_run / "unet").is_dir():
-        raise UserError(f"{config.video_run} is not a finished stage-one run; train it with stages/train_video.py")
+        raise UserError(
+            f"{config.video_run} is not a finished stage-one run; train it with stages/train_video.py"
+        )
     first = cli.load(TrainVideoConfig, [str(config.video_run / "config.yaml")])
     for name, ours, theirs in (
         ("data.clip", config.data.clip, first.data.clip),
         ("autoencoder.kind", config.autoencoder.kind, first.autoencoder.kind),
     ):
         if ours != theirs:
-            raise UserError(f"{name} is {ours}, but {config.video_run} was trained with {theirs}; make them equal")
+            raise UserError(
+                f"{name} is {ours}, but {config.video_run} was trained with {theirs}; make them equal"
+            )
     folder = str(config.video_run / "autoencoder")
     return UNetConfig(weights=str(config.video_run)), AutoencoderConfig(config.autoencoder.kind, folder)
 
@@ -222,4 +241,6 @@ def _pretrained(kind, weights: str, subfolder: str | None):
     try:
         return kind.from_pretrained(weights, **({"subfolder": subfolder} if subfolder else {}))
     except (OSError, ValueError) as error:
-        raise UserError(f"cannot load {kind.__name__} from {weights}: {' '.join(str(error).split())[:300]}") from error
+        raise UserError(
+            f"cannot load {kind.__name__} from {weights}: {' '.join(str(error).split())[:300]}"
+        ) from error

@@ -49,6 +49,8 @@ class ExpertConfig:
     max_steps: int = 600
     speed: float = 1.0
     """Fraction of OSC_POSE's largest translation (0.05 m) that one command may ask for."""
+    stay_in_view: bool = True
+    """An attempt during which the end effector leaves the image counts as failed."""
 
 
 @dataclass(frozen=True)
@@ -136,6 +138,8 @@ class DiffusionConfig:
     log_sigma_mean: float = 0.7
     log_sigma_std: float = 1.6
     sigma_max: float = 700.0
+    blank: float = 0.0
+    """Share of stage one's clips at `sigma_max` with the noise at its mean: what a policy with `future: mean` reads."""
     condition_noise_mean: float = -3.0
     condition_noise_std: float = 0.5
     """Log-normal noise added to the conditioning frame."""
@@ -154,9 +158,9 @@ class HeadConfig:
     height_bins: int = 32
     gripper_bins: int = 32
     rotation_bins: int = 32
-    width: int = 64
+    width: int = 32
     """Channels of the head's convolutions and MLPs."""
-    layers: int = 3
+    layers: int = 2
     """3 x 3 convolutions between the features and the volume."""
     loss: Literal["joint", "factored"] = "joint"
     """`joint`: one softmax over bins x pixels. `factored`: pixel softmax, then height softmax at the true pixel."""
@@ -172,6 +176,9 @@ class PolicyConfig:
     """Decoder blocks (`unet.up_blocks[i]`) whose outputs are the features."""
     sigma: float = 700.0
     """Noise level of the future frames for the action losses and at run time."""
+    future: Literal["noise", "mean"] = "noise"
+    """What stands in the future frames at `sigma`: a sample of pure noise, or its mean, which is zero. The network
+    learns to ignore the sample at that level; with the mean there is nothing to ignore."""
     denoising_steps: int = 1
     """Forwards at run time; 1 reads the features at `sigma` and never generates the clip."""
     action_fraction: float = 0.75

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from itertools import pairwise
 
 import torch
 from torch import nn
@@ -68,10 +69,18 @@ class VideoPolicy(nn.Module):
             sigma[acting:] = sample_sigma(count - acting, self.backbone.diffusion, sigma.device)
             augmentation[acting:] = self.backbone.condition_noise(batch.latents[acting:])
         noisy = self.backbone.add_noise(batch.latents, sigma)
+        if self.config.future == "mean":
+            noisy[:acting] = 0.0
         frozen = torch.no_grad() if self.config.backbone == "frozen" else nullcontext()
         with frozen:
             prediction, features = self.backbone.predict(
-                noisy, sigma, batch.latents[:, 0], batch.context, augmentation, self.config.taps, self.trains_video
+                noisy,
+                sigma,
+                batch.latents[:, 0],
+                batch.context,
+                augmentation,
+                self.config.taps,
+                self.trains_video,
             )
         assert features is not None
         if self.config.stop_gradient:
@@ -100,24 +109,28 @@ class VideoPolicy(nn.Module):
         """Decoder features at run time: the future starts at pure noise and is denoised `denoising_steps - 1` times."""
         generator = torch.Generator().manual_seed(NOISE_SEED)
         noise = torch.randn((1, self.frames, *present.shape[1:]), generator=generator).to(present)
+        if self.config.future == "mean":
+            noise.zero_()
         still = torch.zeros(len(present), device=present.device)
         sigmas = karras(self.config.sigma, self.config.denoising_steps).to(present)
         clip = noise.expand(len(present), -1, -1, -1, -1) * sigmas[0]
-        for now, following in zip(sigmas[:-1], sigmas[1:], strict=True):
+        for now, following in pairwise(sigmas):
             prediction, _ = self.backbone.predict(clip, now.expand(len(present)), present, context, still)
             c = precondition(now)
             denoised = c.skip * clip + c.out * prediction.float()
             clip = denoised + following / now * (clip - denoised)
         level = sigmas[-1].expand(len(present))
-        _, features = self.backbone.predict(clip, level, present, context, still, self.config.taps, output=False)
+        _, features = self.backbone.predict(
+            clip, level, present, context, still, self.config.taps, output=False
+        )
         assert features is not None
         return features
 
 
 def karras(sigma: float, steps: int, lowest: float = 0.02, rho: float = 7.0) -> Float[Tensor, "n"]:
-    """Noise levels from `sigma` downwards (Karras et al. 2022, equation 5), one per forward; a single one is `sigma`."""
-    ramp = torch.arange(steps) / max(steps, 1)
-    return (sigma ** (1 / rho) + ramp * (lowest ** (1 / rho) - sigma ** (1 / rho))) ** rho
+    """Noise levels from `sigma` downwards, one per forward (Karras et al. 2022, equation 5)."""
+    ramp = torch.arange(steps, dtype=torch.float64) / steps
+    return ((sigma ** (1 / rho) + ramp * (lowest ** (1 / rho) - sigma ** (1 / rho))) ** rho).float()
 
 
 def first(count: int, values):

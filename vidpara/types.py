@@ -143,7 +143,10 @@ class Demonstration(NamedTuple):
 
 @runtime_checkable
 class Simulator(Protocol):
-    """One simulated robot cell. Commands are OSC_POSE deltas in [-1, 1] (0.05 m, 0.5 rad) + gripper (-1 open, +1 close)."""
+    """One simulated robot cell.
+
+    Commands are OSC_POSE deltas in [-1, 1] (0.05 m, 0.5 rad) and the gripper (-1 open, +1 close).
+    """
 
     def reset(self, start: EpisodeStart) -> Proprioception: ...
 
@@ -155,6 +158,6 @@ class Simulator(Protocol):
 
 
 __all__ = [
-    "ActionChunk", "Actions", "Batch", "Bool", "Camera", "Demonstration", "EpisodeStart", "Features", "Float", "Int", "Observation",
-    "Progress", "Proprioception", "Simulator", "Start", "Tensor", "UInt8", "Workspace",
+    "ActionChunk", "Actions", "Batch", "Bool", "Camera", "Demonstration", "EpisodeStart", "Features",
+    "Float", "Int", "Observation", "Progress", "Proprioception", "Simulator", "Start", "Tensor", "UInt8", "Workspace",
 ]  # fmt: skip

@@ -17,16 +17,25 @@ def clip() -> Batch:
     position = torch.tensor([[0.1, -0.1, 1.0], [-0.5, 0.2, 1.0]])
     pixel = project(position, Camera(camera.intrinsics[None], pose[None]))
     actions = Actions(
-        pixel, position[:, 2], position, torch.eye(3).expand(2, 3, 3), torch.zeros(2), torch.ones(2, dtype=torch.bool)
+        pixel,
+        position[:, 2],
+        position,
+        torch.eye(3).expand(2, 3, 3),
+        torch.zeros(2),
+        torch.ones(2, dtype=torch.bool),
     )
-    return Batch(torch.randn(3, 4, 16, 16), torch.zeros(1, 8), camera, Start(position[0], torch.tensor(0.04)), actions)
+    return Batch(
+        torch.randn(3, 4, 16, 16), torch.zeros(1, 8), camera, Start(position[0], torch.tensor(0.04)), actions
+    )
 
 
 def test_projection_through_the_shifted_camera_is_the_shifted_pixel():
     moved = shift(clip(), down=2, right=-1, factor=FACTOR)
     camera = Camera(moved.camera.intrinsics[None], moved.camera.world_from_camera[None])
     torch.testing.assert_close(project(moved.actions.position, camera), moved.actions.pixel)
-    torch.testing.assert_close(moved.actions.pixel - clip().actions.pixel, torch.tensor([[-8.0, 16.0]]).expand(2, 2))
+    torch.testing.assert_close(
+        moved.actions.pixel - clip().actions.pixel, torch.tensor([[-8.0, 16.0]]).expand(2, 2)
+    )
 
 
 def test_content_moves_by_whole_cells_and_edges_repeat():

@@ -69,7 +69,9 @@ def test_cells_and_pixels_are_inverse_and_respect_the_aspect():
     head = build_head(HeadConfig(grid=(24, 32)), CHANNELS, A, SPACE)
     pixel = torch.rand(10, 2) * torch.tensor([128.0, 96.0])
     assert torch.allclose(head.to_pixel(head.to_cell(pixel)), pixel, atol=1e-4)
-    assert torch.allclose(head.to_cell(torch.tensor([2.0, 2.0])), torch.zeros(2))  # centre of the first 4 x 4 cell
+    assert torch.allclose(
+        head.to_cell(torch.tensor([2.0, 2.0])), torch.zeros(2)
+    )  # centre of the first 4 x 4 cell
 
 
 @pytest.mark.parametrize("kind", ["pixel", "global_regression"])

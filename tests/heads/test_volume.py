@@ -14,7 +14,7 @@ inside = st.tuples(st.floats(0, COLUMNS - 1), st.floats(0, ROWS - 1), st.floats(
 
 
 def target(column: float, row: float, height: float, hard: bool = False):
-    return soft_cells(torch.tensor([[[column, row]]]), torch.tensor([[height]]), hard)
+    return soft_cells(torch.tensor([[[column, row]]]).float(), torch.tensor([[height]]).float(), hard)
 
 
 @given(inside)
@@ -57,9 +57,9 @@ def test_the_loss_equals_pytorchs_cross_entropy_for_a_hard_target(kind):
 def test_gradient_descent_on_the_logits_reaches_the_target(kind):
     logits = torch.zeros(1, 1, BINS, ROWS, COLUMNS, requires_grad=True)
     cells = target(2.25, 4.5, 3.75)
-    for _ in range(200):
+    for _ in range(1000):
         (gradient,) = torch.autograd.grad(volume_loss(logits, cells, kind).sum(), logits)
-        logits = (logits - 20 * gradient).detach().requires_grad_()
+        logits = (logits - 2 * gradient).detach().requires_grad_()
     probability = logits.flatten(-3).softmax(-1).view_as(logits)
     assert local_mean(probability, peak(logits))[0, 0].tolist() == pytest.approx([3.75, 4.5, 2.25], abs=0.05)
 

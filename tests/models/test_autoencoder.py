@@ -12,7 +12,10 @@ from vidpara.models.autoencoder import PatchPCA, SVDAutoencoder
 
 
 def smooth(count: int = 16) -> torch.Tensor:
-    return torch.nn.functional.interpolate(torch.rand(count, 3, 8, 8), (32, 32), mode="bicubic").clamp(0, 1) * 2 - 1
+    return (
+        torch.nn.functional.interpolate(torch.rand(count, 3, 8, 8), (32, 32), mode="bicubic").clamp(0, 1) * 2
+        - 1
+    )
 
 
 def test_all_components_lose_nothing():
@@ -39,13 +42,16 @@ def test_a_saved_autoencoder_is_the_same(tmp_path):
 
 
 def test_a_patch_that_does_not_divide_the_image_is_named():
-    with pytest.raises(UserError, match="autoencoder.patch 5 does not divide the image of 32 x 32"):
+    with pytest.raises(UserError, match=r"autoencoder.patch 5 does not divide the image of 32 x 32"):
         PatchPCA.fit(smooth(), AutoencoderConfig(patch=5, channels=4))
 
 
 def test_svds_vae_gives_scaled_latents_and_unscaled_conditioning():
     vae = AutoencoderKLTemporalDecoder(
-        block_out_channels=(32, 32), down_block_types=("DownEncoderBlock2D",) * 2, layers_per_block=1, sample_size=32
+        block_out_channels=(32, 32),
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        layers_per_block=1,
+        sample_size=32,
     )
     autoencoder = SVDAutoencoder(vae)
     frames = smooth(7)

@@ -42,7 +42,9 @@ def test_the_loss_is_the_weighted_error_of_the_denoised_clip():
     c = precondition(level)
     denoised = c.skip * noisy + c.out * prediction
     weighted = ((1 + level**2) / level**2 * (denoised - clean) ** 2).mean((1, 2, 3, 4))
-    torch.testing.assert_close(denoising_loss(prediction, noisy, clean, sigma), weighted, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(
+        denoising_loss(prediction, noisy, clean, sigma), weighted, rtol=1e-5, atol=1e-6
+    )
 
 
 def test_a_perfect_network_has_no_loss():

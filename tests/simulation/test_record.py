@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Container
 from pathlib import Path
 
 import pytest
 
+from vidpara.cli import UserError
 from vidpara.config import CollectConfig
 from vidpara.simulation import workers
 from vidpara.simulation.record import Attempt, collect
@@ -19,14 +21,14 @@ class PowerCutError(Exception):
     pass
 
 
-def coin(after: int | None = None):
+def coin(after: int | None = None, failing: Container[int] = FAILING):
     """A replacement of `workers.run` whose items finish in reverse order; the power fails after some of them."""
 
     def run(items: list[Attempt], fn, scene, count):
         for place, item in reversed(list(enumerate(items))):
             if after is not None and place < len(items) - after:
                 raise PowerCutError
-            success = int(item.path.stem) not in FAILING
+            success = int(item.path.stem) not in failing
             item.path.with_suffix(".hdf5" if success else ".failed").write_text(repr(item.start))
             yield place, success
 
@@ -56,6 +58,12 @@ def test_a_stopped_collection_ends_like_an_uninterrupted_one(tmp_path, monkeypat
         collected(tmp_path / "stopped")
     monkeypatch.setattr(workers, "run", coin())
     assert collected(tmp_path / "stopped") == once
+
+
+def test_a_hopeless_collection_stops_with_words(tmp_path, monkeypatch):
+    monkeypatch.setattr(workers, "run", coin(failing=range(100)))
+    with pytest.raises(UserError, match="0 of 12 starts"):
+        collected(tmp_path)
 
 
 def test_a_larger_collection_begins_with_the_smaller(tmp_path, monkeypatch):

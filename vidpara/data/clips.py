@@ -6,6 +6,7 @@ import bisect
 from collections.abc import Sequence
 from itertools import accumulate
 
+import numpy as np
 import torch
 from torch.utils.data import Dataset
 
@@ -51,7 +52,7 @@ class Clips(Dataset):
         first, future = frames.first[episode.name], moments[1:]
         item = Batch(
             latents=torch.from_numpy(frames.latents[first + moments.numpy()]).float(),
-            context=torch.from_numpy(frames.context[first + now]).float(),
+            context=torch.from_numpy(np.array(frames.context[first + now])).float(),
             camera=episode.camera,
             start=Start(episode.position[now], episode.opening[now]),
             actions=Actions(
@@ -89,7 +90,9 @@ def split(episodes: Sequence[Episode], config: DataConfig) -> tuple[list[Episode
                 )
     training = list(episodes[: len(episodes) - config.validation_demos])
     if config.demos > len(training):
-        raise UserError(f"data.demos asks for {config.demos} training demos, the rollouts hold {len(training)}")
+        raise UserError(
+            f"data.demos asks for {config.demos} training demos, the rollouts hold {len(training)}"
+        )
     return training[: config.demos or None], list(episodes[len(training) :])
 
 

@@ -69,7 +69,9 @@ def _encode_all(episodes: Sequence[Episode], encode: Encode, embed: Encode, path
             file.truncate(size)
         row = sum(len(e) for e in episodes if e.name in done)
         shapes: list[tuple[int, ...]] = [tuple(s) for s in state.get("shapes", [])]
-        for episode in tqdm(episodes, desc="encode frames", unit="demo", initial=0, disable=len(done) == len(episodes)):
+        for episode in tqdm(
+            episodes, desc="encode frames", unit="demo", initial=0, disable=len(done) == len(episodes)
+        ):
             if episode.name in done:
                 continue
             images = to_float(episode.images())
@@ -83,13 +85,17 @@ def _encode_all(episodes: Sequence[Episode], encode: Encode, embed: Encode, path
             done[episode.name] = row
             row += len(episode)
             _write(progress, {"done": done, "bytes": [latents.tell(), context.tell()], "shapes": shapes})
-    _write(path / "index.json", {"latents": [frames, *shapes[0]], "context": [frames, *shapes[1]], "first": done})
+    _write(
+        path / "index.json", {"latents": [frames, *shapes[0]], "context": [frames, *shapes[1]], "first": done}
+    )
 
 
 def _key(episodes: Sequence[Episode], models: Sequence[nn.Module]) -> str:
     file = episodes[0].file
     stat = file.stat()
-    digest = hashlib.sha256(f"{file.name} {stat.st_size} {stat.st_mtime_ns} {episodes[0].camera_name}".encode())
+    digest = hashlib.sha256(
+        f"{file.name} {stat.st_size} {stat.st_mtime_ns} {episodes[0].camera_name}".encode()
+    )
     for model in models:
         digest.update(type(model).__name__.encode())
         digest.update(str(getattr(model, "dim", "")).encode())

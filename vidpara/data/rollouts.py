@@ -53,7 +53,9 @@ def read_episodes(path: Path, camera: str = "agentview") -> list[Episode]:
     """
     with _open(path) as file:
         if "data" not in file or not len(file["data"]):
-            raise UserError(f"{path} holds no group 'data' with demonstrations; expected LIBERO's HDF5 layout")
+            raise UserError(
+                f"{path} holds no group 'data' with demonstrations; expected LIBERO's HDF5 layout"
+            )
         names = sorted(file["data"], key=lambda name: int(name.rsplit("_", 1)[-1]))
         return [_read(path, file["data"][name], name, camera) for name in names]
 
@@ -65,7 +67,9 @@ def _read(path: Path, demo: h5py.Group, name: str, camera: str) -> Episode:
         known = sorted(key.removesuffix("_rgb") for key in observations if key.endswith("_rgb"))
         raise UserError(f"{where} has no camera '{camera}'; it has {known}: set --data.camera")
     if missing := [key for key in ("obs/site_pos", "obs/site_ori", f"camera/{camera}") if key not in demo]:
-        raise UserError(f"{where} has no {missing[0]}; collect with stages/collect_rollouts.py, which stores it")
+        raise UserError(
+            f"{where} has no {missing[0]}; collect with stages/collect_rollouts.py, which stores it"
+        )
     try:
         position = torch.from_numpy(observations["site_pos"][:]).float()
         rotation = torch.from_numpy(observations["site_ori"][:]).float().reshape(-1, 3, 3)
@@ -82,18 +86,32 @@ def _read(path: Path, demo: h5py.Group, name: str, camera: str) -> Episode:
     for label, value in {"end-effector position": position, "end-effector rotation": rotation}.items():
         finite = value.flatten(1).isfinite().all(1)
         if not finite.all():
-            raise UserError(f"{where} has a non-finite {label} at frame {int(finite.logical_not().nonzero()[0])}")
+            raise UserError(
+                f"{where} has a non-finite {label} at frame {int(finite.logical_not().nonzero()[0])}"
+            )
     lens = Camera(intrinsics, world_from_camera)
     pixel = project(position, Camera(intrinsics[None], world_from_camera[None]))
     in_view = inside(pixel, rows, columns)
     return Episode(
-        path, name, camera, lens, (rows, columns), position, rotation, opening, gripper, pixel.nan_to_num(), in_view
+        path,
+        name,
+        camera,
+        lens,
+        (rows, columns),
+        position,
+        rotation,
+        opening,
+        gripper,
+        pixel.nan_to_num(),
+        in_view,
     )
 
 
 def _open(path: Path) -> h5py.File:
     if not path.is_file():
-        raise UserError(f"rollout file {path} does not exist; set --data.rollouts or run stages/collect_rollouts.py")
+        raise UserError(
+            f"rollout file {path} does not exist; set --data.rollouts or run stages/collect_rollouts.py"
+        )
     try:
         return h5py.File(path, "r")
     except OSError as error:

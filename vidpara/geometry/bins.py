@@ -31,3 +31,8 @@ class Bins(NamedTuple):
     def value(self, coordinate: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
         """Inverse of `coordinate`."""
         return self.low + (coordinate + 0.5) * self.width
+
+    def one_hot(self, value: Float[Tensor, "*b"]) -> Float[Tensor, "*b k"]:
+        """Each value shared linearly between the two bins around it."""
+        coordinate = self.coordinate(value)[..., None]
+        return (1 - (coordinate - torch.arange(self.count, device=value.device)).abs()).clamp_min(0)

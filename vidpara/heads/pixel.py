@@ -20,6 +20,10 @@ from vidpara.heads.readout import Readout, angle_bins, bin_loss
 from vidpara.heads.volume import local_mean, peak, soft_cells, volume_loss
 from vidpara.types import ActionChunk, Actions, Camera, Features, Float, Start, Tensor, Workspace
 
+FREQUENCIES = 6
+OPENING_BINS = Bins(0.0, 0.1, 8)
+"""Distance between the fingers (metres)."""
+
 
 class PixelHead(nn.Module):
     """Volume logits over (height bin, row, column) for each action step, and readouts at one pixel."""
@@ -31,9 +35,8 @@ class PixelHead(nn.Module):
         self.heights = Bins(workspace.low[2], workspace.high[2], config.height_bins)
         self.register_buffer("home", torch.tensor(workspace.home), persistent=False)
         self.lateral = nn.Conv2d(channels, config.width, 1)
-        self.start_keypoint = nn.Parameter(torch.zeros(config.width))
-        self.start_state = nn.Linear(2, config.width)
-        self.step_embedding = nn.Parameter(torch.zeros(steps, config.width))
+        self.start_keypoint = nn.Linear(4 * FREQUENCIES, steps * config.width)
+        self.start_state = nn.Linear(config.height_bins + OPENING_BINS.count, steps * config.width)
         self.trunk = nn.Sequential(
             *(
                 layer
@@ -89,11 +92,22 @@ class PixelHead(nn.Module):
         steps = future.shape[1]
         grid = F.interpolate(self.lateral(future.flatten(0, 1)), self.config.grid, mode="bilinear")
         grid = rearrange(grid, "(b a) c h w -> b a c h w", a=steps)
-        state = torch.stack([self.heights.coordinate(start.position[..., 2]) / self.heights.count, start.opening * 10], -1)
-        told = self.start_state(state)[:, None] + self.step_embedding
-        keypoint = _one_cell(self.to_cell(project(start.position, camera)), self.config.grid)
-        grid = grid + told[..., None, None] + keypoint[:, None, None] * self.start_keypoint[:, None, None]
+        grid = grid + self.told(start, camera, steps)
         return rearrange(self.trunk(grid.flatten(0, 1)), "(b a) c h w -> b a c h w", a=steps)
+
+    def told(self, start: Start, camera: Camera, steps: int) -> Float[Tensor, "b a width h w"]:
+        """The start keypoint: each cell's offset from the end effector now, and the effector's height and opening.
+
+        PARA adds one learned embedding at the end effector's cell; an embedding of the offset to it says the same to
+        every cell, and a separate one for each action step says how far a step reaches.
+        """
+        offset = self.cell_centers() - self.to_cell(project(start.position, camera))[:, None, None]
+        where = self.start_keypoint(fourier(offset / max(self.config.grid)))
+        state = torch.cat(
+            [self.heights.one_hot(start.position[:, 2]), OPENING_BINS.one_hot(start.opening)], dim=-1
+        )
+        how = self.start_state(state)[:, None, None]
+        return rearrange(where + how, "b h w (a c) -> b a c h w", a=steps)
 
     def logits(self, trunk: Float[Tensor, "b a width h w"]) -> Float[Tensor, "b a k h w"]:
         return self.volume(trunk.flatten(0, 1)).unflatten(0, trunk.shape[:2])
@@ -103,15 +117,24 @@ class PixelHead(nn.Module):
         rows, columns = self.config.grid
         scale = torch.tensor([2 / columns, 2 / rows], device=cells.device)
         where = ((cells + 0.5) * scale - 1).flatten(0, 1)[:, None, None]
-        at_pixel = F.grid_sample(trunk.flatten(0, 1).float(), where, padding_mode="border", align_corners=False)
+        at_pixel = F.grid_sample(
+            trunk.flatten(0, 1).float(), where, padding_mode="border", align_corners=False
+        )
         at_pixel = rearrange(at_pixel, "(b a) c 1 1 -> b a c", a=trunk.shape[1])
-        return self.gripper(at_pixel), rearrange(self.rotation(at_pixel), "b a (angle k) -> b a angle k", angle=3)
+        return self.gripper(at_pixel), rearrange(
+            self.rotation(at_pixel), "b a (angle k) -> b a angle k", angle=3
+        )
 
     def to_cell(self, pixel: Float[Tensor, "*b 2"]) -> Float[Tensor, "*b 2"]:
         """Image pixel (u, v) -> continuous grid cell (column, row); whole numbers are cell centres."""
         rows, columns = self.config.grid
         height, width = self.image_size
         return pixel * torch.tensor([columns / width, rows / height], device=pixel.device) - 0.5
+
+    def cell_centers(self) -> Float[Tensor, "h w 2"]:
+        """(column, row) of every cell."""
+        rows, columns = (torch.arange(size, device=self.home.device).float() for size in self.config.grid)
+        return torch.stack(torch.meshgrid(columns, rows, indexing="xy"), dim=-1)
 
     def to_pixel(self, cell: Float[Tensor, "*b 2"]) -> Float[Tensor, "*b 2"]:
         """Inverse of `to_cell`."""
@@ -120,9 +143,7 @@ class PixelHead(nn.Module):
         return (cell + 0.5) * torch.tensor([width / columns, height / rows], device=cell.device)
 
 
-def _one_cell(cell: Float[Tensor, "b 2"], grid: tuple[int, int]) -> Float[Tensor, "b h w"]:
-    """1 in the cell that holds the point, 0 elsewhere; all 0 when the point is out of view."""
-    column, row = cell[:, 0].round(), cell[:, 1].round()
-    rows = torch.arange(grid[0], device=cell.device)
-    columns = torch.arange(grid[1], device=cell.device)
-    return ((rows == row[:, None])[:, :, None] & (columns == column[:, None])[:, None, :]).to(cell.dtype)
+def fourier(offset: Float[Tensor, "*b 2"]) -> Float[Tensor, "*b f"]:
+    """Sines and cosines of an offset in image widths, from one period in two images to 2^(FREQUENCIES - 2) in one."""
+    phase = offset[..., None] * (torch.pi * 2.0 ** torch.arange(FREQUENCIES, device=offset.device))
+    return torch.cat([phase.sin(), phase.cos()], dim=-1).flatten(-2)

@@ -15,7 +15,9 @@ class Readout(nn.Sequential):
     """LayerNorm, linear, GELU, linear."""
 
     def __init__(self, channels: int, outputs: int) -> None:
-        super().__init__(nn.LayerNorm(channels), nn.Linear(channels, channels), nn.GELU(), nn.Linear(channels, outputs))
+        super().__init__(
+            nn.LayerNorm(channels), nn.Linear(channels, channels), nn.GELU(), nn.Linear(channels, outputs)
+        )
 
 
 def angle_bins(count: int) -> Bins:

@@ -1,7 +1,8 @@
 """Clips to latents and back: SVD's VAE, or a closed-form linear patch autoencoder.
 
-`factor` is pixels per latent cell; `condition_scale` turns latents into the UNet's conditioning channels. Both map frames `n 3 h w` in [-1, 1] to latents `n c h/8 w/8` of about unit variance, which is what sigma_data = 1 in
-the diffusion assumes.
+`factor` is pixels per latent cell; `condition_scale` turns latents into the UNet's conditioning channels. Both map
+frames `n 3 h w` in [-1, 1] to latents `n c h/8 w/8` of about unit variance, which is what sigma_data = 1 in the
+diffusion assumes.
 """
 
 from __future__ import annotations
@@ -28,7 +29,9 @@ class PatchPCA(nn.Module):
 
     condition_scale = 1.0
 
-    def __init__(self, basis: Float[Tensor, "d c"], mean: Float[Tensor, "d"], scale: Float[Tensor, "c"]) -> None:
+    def __init__(
+        self, basis: Float[Tensor, "d c"], mean: Float[Tensor, "d"], scale: Float[Tensor, "c"]
+    ) -> None:
         super().__init__()
         self.register_buffer("basis", basis)
         self.register_buffer("mean", mean)
@@ -50,7 +53,9 @@ class PatchPCA(nn.Module):
                 "choose a divisor or another image size"
             )
         if config.channels > 3 * config.patch**2:
-            raise UserError(f"autoencoder.channels {config.channels} exceeds the {3 * config.patch**2} values of a patch")
+            raise UserError(
+                f"autoencoder.channels {config.channels} exceeds the {3 * config.patch**2} values of a patch"
+            )
         patches = _patches(frames, config.patch).flatten(0, -2).double()
         mean = patches.mean(0)
         values, vectors = torch.linalg.eigh(torch.cov((patches - mean).T))
@@ -83,7 +88,9 @@ class PatchPCA(nn.Module):
     def load(cls, folder: Path) -> PatchPCA:
         path = folder / "patch_pca.safetensors"
         if not path.is_file():
-            raise UserError(f"no patch autoencoder at {path}; point --autoencoder.weights at a run's autoencoder folder")
+            raise UserError(
+                f"no patch autoencoder at {path}; point --autoencoder.weights at a run's autoencoder folder"
+            )
         return cls(**load_file(path))
 
 

@@ -19,7 +19,7 @@ from vidpara.models.diffusion import denoising_loss, precondition, sample_sigma,
 from vidpara.types import Batch, Features, Float, Tensor
 
 
-class _LastTapReached(Exception):
+class LastTapReached(Exception):  # noqa: N818 - not an error
     """Leaves the UNet's forward once nothing that follows is needed."""
 
 
@@ -35,13 +35,21 @@ class VideoModel(nn.Module):
         self.condition_scale = condition_scale
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """Denoising loss at log-normal noise levels, with SVD's noise on the conditioning frame."""
+        """Denoising loss at log-normal noise levels, with SVD's noise on the conditioning frame.
+
+        The first `blank` share of the clips starts from nothing: the highest noise level, with the noise at its mean.
+        """
+        blank = round(len(batch.latents) * self.diffusion.blank)
         sigma = sample_sigma(len(batch.latents), self.diffusion, batch.latents.device)
+        sigma[:blank] = self.diffusion.sigma_max
         noisy, augmentation = self.add_noise(batch.latents, sigma), self.condition_noise(batch.latents)
+        noisy[:blank], augmentation[:blank] = 0.0, 0.0
         prediction, _ = self.predict(noisy, sigma, batch.latents[:, 0], batch.context, augmentation)
         return {"video": denoising_loss(prediction, noisy, batch.latents, sigma).mean()}
 
-    def add_noise(self, latents: Float[Tensor, "b t c h w"], sigma: Float[Tensor, "b"]) -> Float[Tensor, "b t c h w"]:
+    def add_noise(
+        self, latents: Float[Tensor, "b t c h w"], sigma: Float[Tensor, "b"]
+    ) -> Float[Tensor, "b t c h w"]:
         return latents + sigma.view(-1, 1, 1, 1, 1) * torch.randn_like(latents)
 
     def condition_noise(self, latents: Float[Tensor, "b t c h w"]) -> Float[Tensor, "b"]:
@@ -79,7 +87,7 @@ class VideoModel(nn.Module):
         with tapped(self.unet, taps, stop=not output) as reached:
             try:
                 prediction = self.unet(sample, c.noise, context, ids, return_dict=False)[0]
-            except _LastTapReached:
+            except LastTapReached:
                 prediction = noisy.new_empty(0)
         return prediction, _join(reached, noisy.shape[1]) if taps else None
 
@@ -114,7 +122,7 @@ def tapped(unet: nn.Module, taps: tuple[int, ...], stop: bool) -> Iterator[list[
         def hook(_module: nn.Module, _inputs: tuple, output: Tensor) -> None:
             reached.append(output)
             if last and stop:
-                raise _LastTapReached
+                raise LastTapReached
 
         return hook
 
@@ -141,9 +149,13 @@ def random_unet(config: UNetConfig, latent_channels: int, frames: int) -> UNetSp
         UserError: channel counts that GroupNorm (32 groups) or the number of heads does not divide.
     """
     if len(config.attention) != len(config.channels):
-        raise UserError(f"unet.attention has {len(config.attention)} entries, unet.channels {len(config.channels)}")
+        raise UserError(
+            f"unet.attention has {len(config.attention)} entries, unet.channels {len(config.channels)}"
+        )
     if bad := [c for c in config.channels if c % 32 or c % config.heads]:
-        raise UserError(f"unet.channels {bad} must be divisible by 32 (GroupNorm) and by unet.heads {config.heads}")
+        raise UserError(
+            f"unet.channels {bad} must be divisible by 32 (GroupNorm) and by unet.heads {config.heads}"
+        )
     prefix = ["CrossAttn" if a else "" for a in config.attention]
     return UNetSpatioTemporalConditionModel(
         in_channels=2 * latent_channels,

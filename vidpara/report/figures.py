@@ -31,7 +31,8 @@ STYLE: dict[Any, Any] = {
 UNITS = {"pixel_error": "pixels", "height_error": "metres", "position_error": "metres"}
 HIDDEN = re.compile(r"(_lr|/lr|grad_norm|samples_per_second)$")
 COLUMNS, WIDTH, HEIGHT = 3, 3.3, 2.25
-SMOOTHING = 0.85
+MAPS = 4
+FOLLOW = 15
 Axis = Literal["steps", "minutes"]
 
 
@@ -58,19 +59,20 @@ def curves(runs: Sequence[Run], axis: Axis, palette: Mapping[str, str]) -> Figur
 
 def start_maps(results: Sequence[Results]) -> Figure:
     """The table from above, one panel a policy: where the object stood, in the colour of what came of it."""
-    rows = math.ceil(len(results) / COLUMNS)
-    columns = min(COLUMNS, len(results))
+    columns = min(MAPS, len(results))
+    rows = math.ceil(len(results) / columns)
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(columns * WIDTH, rows * 2.7 + 0.3), layout="constrained")
+        figure = Figure(figsize=(COLUMNS * WIDTH, rows * 2.5 + 0.3), layout="constrained")
         cells = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).flat
         for axes, found in zip(cells, results, strict=False):
             axes.set(title=found.cell, xlabel="y (metres)", ylabel="x (metres)", aspect="equal")
+            axes.label_outer()
             for outcome, color in OUTCOMES.items():
                 places = [e.start.objects[0][1:] for e in found.episodes if e.outcome == outcome]
                 if places:
                     x, y = zip(*places, strict=True)
-                    axes.scatter(y, x, s=26, color=color, label=outcome, alpha=0.85, linewidths=0)
-            axes.invert_yaxis()
+                    axes.scatter(y, x, s=30, color=color, label=outcome, alpha=0.9, linewidths=0)
+        figure.axes[0].invert_yaxis()  # as the camera sees it: the robot, at small x, is at the top
         for axes in list(figure.axes)[len(results) :]:
             axes.set_axis_off()
         dots = [
@@ -135,11 +137,12 @@ def _along(curve: Curve, axis: Axis) -> Sequence[float]:
 
 
 def _smooth(values: Sequence[float]) -> list[float]:
-    """Exponential moving average, corrected for its start."""
+    """Exponential moving average over some fifteenth of the curve, corrected for its start."""
+    keep = max(0.0, 1 - FOLLOW / len(values))
     smooth, average, weight = [], 0.0, 0.0
     for value in values:
-        average = SMOOTHING * average + (1 - SMOOTHING) * value
-        weight = SMOOTHING * weight + (1 - SMOOTHING)
+        average = keep * average + (1 - keep) * value
+        weight = keep * weight + (1 - keep)
         smooth.append(average / weight)
     return smooth
 

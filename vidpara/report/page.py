@@ -22,6 +22,14 @@ from vidpara.report.runs import Run, read_run
 MIME = {".png": "image/png", ".jpg": "image/jpeg", ".webp": "image/webp", ".mp4": "video/mp4"}
 
 
+STRIP = "now, then each action step's frame under its heatmap; true end effector green, predicted red"
+CAPTIONS = {
+    "vis/train_strip": f"training clips: {STRIP}",
+    "vis/val_strip": f"held-out clips: {STRIP}",
+    "vis/generated": "held-out clips: true above, generated from their first frame below",
+}
+
+
 class Media(NamedTuple):
     """A picture or video inside the page."""
 
@@ -46,6 +54,7 @@ class Row(NamedTuple):
     seconds: float
     outcomes: tuple[str, ...]
     paired: Paired | None
+    is_baseline: bool
     grid: Media | None
     recordings: tuple[Media, ...]
 
@@ -79,6 +88,8 @@ def write_page(config: ReportConfig) -> None:
     found = [(path, results.read(path)) for path in config.results]
     found.sort(key=lambda pair: pair[1].cell != config.baseline)
     runs = [read_run(folder) for folder in config.runs]
+    pictures = [media(path, path.stem.replace("_", " ")) for path in config.pictures]
+    durations = _durations(config.timings)
     palette = figures.colors([*(result.cell for _, result in found), *(run.name for run in runs)])
     cells = [result for _, result in found]
     content = render(
@@ -92,8 +103,8 @@ def write_page(config: ReportConfig) -> None:
         starts=_drawing(figures.start_maps(cells)) if cells and cells[0].episodes[0].start.objects else "",
         curves=_curves(runs, palette) if runs else [],
         runs=[_training(run, palette[run.name]) for run in runs],
-        pictures=[media(path, path.stem.replace("_", " ")) for path in config.pictures],
-        durations=_durations(config.timings),
+        pictures=pictures,
+        durations=durations,
     )
     results.write_atomically(config.output, content.encode())
 
@@ -141,7 +152,8 @@ def _row(path: Path, found: Results, cells: Sequence[Results], baseline: str, co
         steps=sum(placed) / len(placed) if placed else None,
         seconds=sum(episode.seconds for episode in found.episodes) / total,
         outcomes=tuple(episode.outcome for episode in found.episodes),
-        paired=results.compare(reference, found) if reference and reference is not found else None,
+        paired=results.compare(reference, found) if reference and _same_starts(reference, found) else None,
+        is_baseline=found is reference,
         grid=media(grid, f"{found.cell}: all recorded episodes") if grid.is_file() else None,
         recordings=tuple(
             media(film, f"episode {index}: {found.episodes[index].outcome}")
@@ -151,10 +163,14 @@ def _row(path: Path, found: Results, cells: Sequence[Results], baseline: str, co
     )
 
 
+def _same_starts(a: Results, b: Results) -> bool:
+    return [episode.start for episode in a.episodes] == [episode.start for episode in b.episodes]
+
+
 def _training(run: Run, color: str) -> Training:
     last = [(curve.steps[-1], curve.seconds[-1]) for curve in run.curves.values()]
     steps, seconds = max(last, default=(0, 0.0))
-    shown = tuple(media(path, name.rpartition("/")[2].replace("_", " ")) for name, path in run.media.items())
+    shown = tuple(media(path, CAPTIONS.get(name, name)) for name, path in run.media.items())
     return Training(run.name, color, steps, seconds / 60, shown)
 
 

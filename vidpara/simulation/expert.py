@@ -168,7 +168,7 @@ class _Expert:
         x, y, z = world.target_position(goal.target)
         ground = self.simulator.surface_under(x, y, goal.object)
         if world.is_region(goal.target):
-            ground = max(ground, z - 0.01) if goal.predicate == "in" else ground
+            ground = max(ground, z - 0.01 if goal.predicate == "in" else z)
         elif "plate" in goal.target:
             ground = z + ON_PLATE
         elif "bowl" in goal.target:

@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+import torch
 from tqdm import tqdm
 
+from vidpara.cli import UserError
 from vidpara.config import CollectConfig, ExpertConfig
+from vidpara.geometry.camera import inside, project
 from vidpara.simulation import scene, workers
 from vidpara.simulation.expert import commands
-from vidpara.types import Demonstration, EpisodeStart
+from vidpara.types import Camera, Demonstration, EpisodeStart
 
 if TYPE_CHECKING:
     from vidpara.simulation.libero import LiberoSimulator
@@ -21,6 +24,8 @@ if TYPE_CHECKING:
 DROPPED = 5
 """Rows that LIBERO drops from the beginning of each demo."""
 STILL = np.array([0.0, 0.0, 0.0, 0.0, 0.0, 0.0, -1.0])
+HOPELESS_AFTER = 8
+"""Attempts after which a collection with fewer than one success in ten stops."""
 WRIST = "robot0_eye_in_hand"
 
 
@@ -44,7 +49,7 @@ class Collected(NamedTuple):
 def record(
     simulator: LiberoSimulator, start: EpisodeStart, expert: ExpertConfig, wrist_camera: bool = False
 ) -> Demonstration | None:
-    """One demonstration from `start`, None if the expert fails.
+    """One demonstration from `start`, None if the expert fails (or leaves the image, with `expert.stay_in_view`).
 
     The hand first stands still for the rows that are dropped and one more, so that the file's first row shows the
     state in which a policy's episode begins. Observations are taken after each action, states before.
@@ -71,7 +76,13 @@ def record(
         take(action)
     if not simulator.succeeded():
         return None
+    intrinsics, world_from_camera = simulator.camera_matrices()
     columns = {name: np.stack([getattr(row, name) for row in rows[DROPPED:]]) for name in rows[0]._fields}
+    camera = Camera(torch.from_numpy(intrinsics), torch.from_numpy(world_from_camera))
+    pixel = project(torch.from_numpy(columns["site_pos"]), camera)
+    size = simulator.config.image_size
+    if expert.stay_in_view and not bool(inside(pixel, size, size).all()):
+        return None
     return Demonstration(
         task=attributes(simulator),
         start=start,
@@ -79,7 +90,7 @@ def record(
         actions=np.stack(actions[DROPPED:]),
         states=np.stack(states[DROPPED:]),
         images={name: np.stack(frames) for name, frames in images.items()},
-        cameras={view: simulator.camera_matrices()},
+        cameras={view: (intrinsics, world_from_camera)},
         **columns,
     )
 
@@ -130,6 +141,9 @@ def collect(config: CollectConfig, folder: Path, save: Callable[[Path, Demonstra
 
     Each finished start leaves a file there, so a stopped collection goes on where it was; which starts are used
     depends neither on that nor on the number of workers. Failures are counted, never kept.
+
+    Raises:
+        UserError: the expert hardly ever succeeds.
     """
     parts: list[Path] = []
     attempts = 0
@@ -140,6 +154,11 @@ def collect(config: CollectConfig, folder: Path, save: Callable[[Path, Demonstra
             parts.extend(
                 folder / f"{index:06d}.hdf5" for index, success in sorted(results.items()) if success
             )
+            if attempts >= HOPELESS_AFTER and len(parts) < attempts / 10:
+                raise UserError(
+                    f"the expert succeeded at {len(parts)} of {attempts} starts. It can pick and place only: choose "
+                    "another --scene.task, or let it turn the wrist with --expert.fixed-rotation False"
+                )
     return Collected(parts, attempts)
 
 

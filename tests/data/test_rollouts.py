@@ -1,0 +1,195 @@
+"""Reading rollouts: the layout that stages/collect_rollouts.py writes, and files broken on purpose.
+
+The files here hold noise for images and a straight line for a path: what is tested is reading and refusing, and the
+real simulator's files go through the same code in tests/test_pipeline.py.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import torch
+
+from vidpara.cli import UserError
+from vidpara.config import ClipConfig, DataConfig
+from vidpara.data.clips import Clips, split, workspace
+from vidpara.data.latents import cache_frames, to_float
+from vidpara.data.rollouts import read_episodes
+from vidpara.models.image_encoder import ZeroContext
+
+SIZE, FRAMES = 32, 24
+
+
+def write(path: Path, demos: int = 3, frames: int = FRAMES) -> Path:
+    rng = np.random.default_rng(0)
+    pose = np.eye(4)
+    pose[:3, :3], pose[:3, 3] = np.diag([1.0, -1.0, -1.0]), [0, 0, 2.0]  # looks straight down from 2 m
+    with h5py.File(path, "w") as file:
+        for i in range(demos):
+            demo = file.create_group(f"data/demo_{i}")
+            along = np.linspace(-0.3, 0.3, frames)
+            demo["obs/agentview_rgb"] = rng.integers(0, 256, (frames, SIZE, SIZE, 3), dtype=np.uint8)
+            demo["obs/site_pos"] = np.stack([along, 0 * along, 1 + 0 * along], 1)
+            demo["obs/site_ori"] = np.broadcast_to(np.eye(3), (frames, 3, 3))
+            demo["obs/gripper_states"] = np.full((frames, 2), [0.02, -0.02])
+            demo["actions"] = np.tile([0, 0, 0, 0, 0, 0, -1.0], (frames, 1))
+            demo["actions"][frames // 2 :, 6] = 1
+            demo["camera/agentview/intrinsics"] = np.array([[40.0, 0, 16], [0, 40.0, 16], [0, 0, 1]])
+            demo["camera/agentview/world_from_camera"] = pose
+    return path
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return write(tmp_path / "rollouts.hdf5")
+
+
+def edit(path: Path, name: str, value) -> None:
+    with h5py.File(path, "a") as file:
+        del file[name]
+        file[name] = value
+
+
+def test_images_are_upright_and_not_mirrored(path):
+    with h5py.File(path) as file:
+        raw = file["data/demo_1/obs/agentview_rgb"][:]
+    images = read_episodes(path)[1].images()
+    assert np.array_equal(images[:, 0], raw[:, -1]) and np.array_equal(images[:, -1], raw[:, 0])
+
+
+def test_pixels_follow_the_camera_and_the_gripper_the_action_of_the_same_row(path):
+    episode = read_episodes(path)[0]
+    torch.testing.assert_close(episode.pixel[0], torch.tensor([16 - 0.3 * 40, 16.0]))
+    assert episode.gripper.tolist() == [0.0] * 12 + [1.0] * 12
+    torch.testing.assert_close(episode.opening, torch.full((FRAMES,), 0.04))
+
+
+def test_demos_come_in_the_order_of_their_numbers(tmp_path):
+    assert [e.name for e in read_episodes(write(tmp_path / "many.hdf5", demos=11))][-2:] == [
+        "demo_9",
+        "demo_10",
+    ]
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(UserError, match=r"none\.hdf5 does not exist; set --data.rollouts"):
+        read_episodes(tmp_path / "none.hdf5")
+
+
+@pytest.mark.parametrize("keep", [0, 10, 2000])
+def test_a_truncated_file_is_named(path, keep):
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(UserError, match="not a readable HDF5 file"):
+        read_episodes(path)
+
+
+def test_an_unknown_camera_names_the_known_ones(path):
+    with pytest.raises(UserError, match=r"no camera 'front'; it has \['agentview'\]"):
+        read_episodes(path, "front")
+
+
+def test_another_layout_names_what_is_missing(path):
+    with h5py.File(path, "a") as file:
+        del file["data/demo_2/camera"]
+    with pytest.raises(UserError, match="demo_2 has no camera/agentview"):
+        read_episodes(path)
+
+
+def test_a_nan_pose_is_named_with_its_frame(path):
+    with h5py.File(path, "a") as file:
+        file["data/demo_1/obs/site_pos"][7, 2] = np.nan
+    with pytest.raises(UserError, match=r"demo_1 has a non-finite end-effector position at frame 7"):
+        read_episodes(path)
+
+
+def test_unequal_lengths_are_named(path):
+    edit(path, "data/demo_0/actions", np.zeros((5, 7)))
+    with pytest.raises(UserError, match=r"demo_0 has unequal lengths.*'actions': 5"):
+        read_episodes(path)
+
+
+def test_a_clip_longer_than_the_demo_is_named(path):
+    with pytest.raises(UserError, match="demo_0 has 24 frames, a clip of 7 with stride 5 spans 31"):
+        Clips(read_episodes(path), [], ClipConfig(frames=7, stride=5))
+
+
+def test_an_end_effector_out_of_view_is_an_error_or_masked(path):
+    edit(path, "data/demo_1/obs/site_pos", np.tile([2.0, 0, 1.0], (FRAMES, 1)))
+    episodes = read_episodes(path)
+    with pytest.raises(UserError, match=r"demo_1: the end effector is outside the image at frame 0"):
+        split(episodes, DataConfig(validation_demos=1))
+    training, _ = split(episodes, DataConfig(validation_demos=1, out_of_view="mask"))
+    clips = clips_of(path, training)
+    assert clips[0].actions.valid.all() and not clips[FRAMES].actions.valid.any()
+
+
+def clips_of(path: Path, episodes, **kwargs) -> Clips:
+    frames = cache_frames(episodes, lambda x: x[:, :, ::8, ::8], ZeroContext(4), [], path.parent / "latents")
+    return Clips(episodes, [frames] * len(episodes), ClipConfig(frames=4, stride=3), **kwargs)
+
+
+def test_clip_frames_and_action_steps_are_the_same_moments(path):
+    episodes = read_episodes(path)
+    clip = clips_of(path, episodes)[FRAMES + 2]  # moment 2 of demo 1; then 5, 8, 11
+    pixels = to_float(episodes[1].images()[[2, 5, 8, 11]])[:, :, ::8, ::8]
+    torch.testing.assert_close(clip.latents, pixels.half().float())
+    torch.testing.assert_close(clip.actions.position, episodes[1].position[[5, 8, 11]])
+    torch.testing.assert_close(clip.start.position, episodes[1].position[2])
+
+
+def test_a_clip_that_runs_past_the_end_repeats_the_last_moment(path):
+    episodes = read_episodes(path)
+    clip = clips_of(path, episodes)[FRAMES - 2]
+    torch.testing.assert_close(clip.actions.position, episodes[0].position[-1].expand(3, 3))
+
+
+def test_validation_demos_are_never_trained_on(path):
+    episodes = read_episodes(path)
+    training, held_out = split(episodes, DataConfig(validation_demos=1, demos=1))
+    assert [e.name for e in training] == ["demo_0"] and [e.name for e in held_out] == ["demo_2"]
+    with pytest.raises(UserError, match="asks for 3 training demos, the rollouts hold 2"):
+        split(episodes, DataConfig(validation_demos=1, demos=3))
+
+
+def test_the_workspace_holds_every_position(path):
+    space = workspace(read_episodes(path))
+    assert space.image_size == (SIZE, SIZE) and space.low[0] < -0.3 and space.high[0] > 0.3
+
+
+def test_frames_are_encoded_once_and_again_when_the_source_changes(path):
+    calls = []
+
+    def encode(x):
+        calls.append(len(x))
+        return x[:, :, ::8, ::8]
+
+    folder = path.parent / "latents"
+    episodes = read_episodes(path)
+    first = cache_frames(episodes, encode, ZeroContext(4), [], folder)
+    again = cache_frames(episodes, encode, ZeroContext(4), [], folder)
+    assert sum(calls) == 3 * FRAMES and np.array_equal(first.latents, again.latents)
+    write(path, demos=2)
+    cache_frames(read_episodes(path), encode, ZeroContext(4), [], folder)
+    assert sum(calls) == 5 * FRAMES
+
+
+def test_an_interrupted_encoding_goes_on_where_it_stopped(path):
+    calls = []
+
+    def encode(x):
+        if len(calls) == 2:
+            calls.append("stop")
+            raise KeyboardInterrupt
+        calls.append(len(x))
+        return x[:, :, ::8, ::8]
+
+    folder = path.parent / "latents"
+    episodes = read_episodes(path)
+    with pytest.raises(KeyboardInterrupt):
+        cache_frames(episodes, encode, ZeroContext(4), [], folder)
+    frames = cache_frames(episodes, encode, ZeroContext(4), [], folder)
+    whole = cache_frames(episodes, lambda x: x[:, :, ::8, ::8], ZeroContext(4), [], path.parent / "other")
+    assert len(calls) == 4 and np.array_equal(frames.latents, whole.latents) and frames.first == whole.first

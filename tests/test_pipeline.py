@@ -1,0 +1,201 @@
+"""The whole job at its smallest: rollouts from the real simulator, both stages, every shipped variant, closed loop."""
+
+from __future__ import annotations
+
+import json
+import runpy
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import UNetSpatioTemporalConditionModel
+
+from vidpara.build import load_policy
+from vidpara.cli import UserError, load
+from vidpara.config import CollectConfig, EvaluateConfig, TrainPolicyConfig, TrainVideoConfig
+from vidpara.data.rollouts import read_episodes
+from vidpara.geometry.camera import inside
+from vidpara.heads.pixel import PixelHead
+from vidpara.report.sanity import round_trip
+from vidpara.types import Camera, Observation, Start
+
+pytest.importorskip("libero")
+pytestmark = pytest.mark.sim
+
+ROOT = Path(__file__).parents[1]
+VARIANTS = sorted(path.stem for path in (ROOT / "configs/policy").glob("*.yaml"))
+POCKET = str(ROOT / "configs/pocket.yaml")
+
+
+def stage(name: str, config: type, argv: list[str]) -> None:
+    """Run a stage in this process, as its command line would."""
+    entry = runpy.run_path(str(ROOT / "stages" / f"{name}.py"))
+    entry["run" if "run" in entry else "main"](load(config, argv), argv)
+
+
+@pytest.fixture(scope="session")
+def rollouts(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("rollouts") / "three.hdf5"
+    stage(
+        "collect_rollouts",
+        CollectConfig,
+        [
+            str(ROOT / "configs/collect/grid.yaml"),
+            "--output",
+            str(path),
+            "--demos",
+            "3",
+            "--scene.image_size",
+            "64",
+        ],
+    )
+    return path
+
+
+def flags(rollouts: Path, run: Path, steps: int) -> list[str]:
+    return [
+        POCKET, "--run", str(run), "--data.rollouts", str(rollouts), "--data.validation_demos", "1",
+        "--data.validation_clips", "2", "--trainer.batch_size", "2", "--trainer.steps", str(steps),
+        "--trainer.checkpoint_every", "1", "--autoencoder.patch", "4",
+    ]  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def video_run(rollouts: Path, tmp_path_factory) -> Path:
+    run = tmp_path_factory.mktemp("runs") / "video"
+    for steps in (1, 2):  # the second call resumes
+        argv = [
+            str(ROOT / "configs/video/stage_one.yaml"),
+            *flags(rollouts, run, steps),
+            "--sample_steps",
+            "2",
+        ]
+        stage("train_video", TrainVideoConfig, argv)
+    return run
+
+
+def test_stage_one_trains_resumes_and_shows_generated_clips(video_run):
+    lines = [json.loads(line) for line in (video_run / "metrics.jsonl").read_text().splitlines()]
+    assert {line["step"] for line in lines} == {1, 2}
+    assert any("val/video_loss" in line for line in lines)
+    assert list((video_run / "vis").glob("generated_*.mp4"))
+
+
+def test_a_stage_one_unet_loads_in_diffusers(video_run):
+    unet = UNetSpatioTemporalConditionModel.from_pretrained(video_run / "unet")
+    assert unet.config.in_channels == 32
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_shipped_variant_trains_two_steps_resumes_and_acts(variant, rollouts, video_run, tmp_path):
+    own = str(ROOT / f"configs/policy/{variant}.yaml")
+    from_video = ["--video_run", str(video_run)] if load(TrainPolicyConfig, [own]).video_run else []
+    for steps in (1, 2):
+        argv = [own, *flags(rollouts, tmp_path / variant, steps), *from_video]
+        stage("train_policy", TrainPolicyConfig, argv)
+    lines = [json.loads(line) for line in (tmp_path / variant / "metrics.jsonl").read_text().splitlines()]
+    names = set().union(*lines)
+    assert {"train/loss", "val/loss", "val/pixel_error", "val/height_error", "val/gripper_error"} <= names
+    assert {"train_step/loss", "train_step/gripper_loss", "train_step/rotation_loss"} <= names
+    assert {"vis/train_strip", "vis/val_strip"} <= names
+    policy, (episode, *_) = load_policy(tmp_path / variant), read_episodes(rollouts)
+    camera = Camera(episode.camera.intrinsics[None], episode.camera.world_from_camera[None])
+    start = Start(episode.position[:1], episode.opening[:1])
+    observation = Observation(torch.from_numpy(episode.images()[:1]), camera, start)
+    first, again = policy.act(observation), policy.act(observation)
+    assert first.position.shape == (1, 6, 3) and first.position.isfinite().all()
+    assert torch.equal(first.position, again.position)
+
+
+def test_a_frozen_backbone_keeps_stage_ones_weights(rollouts, video_run, tmp_path):
+    argv = [str(ROOT / "configs/policy/frozen_backbone.yaml"), *flags(rollouts, tmp_path / "frozen", 2)]
+    stage("train_policy", TrainPolicyConfig, [*argv, "--video_run", str(video_run)])
+    before = UNetSpatioTemporalConditionModel.from_pretrained(video_run / "unet").state_dict()
+    after = UNetSpatioTemporalConditionModel.from_pretrained(tmp_path / "frozen/unet").state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_recorded_points_lie_in_the_image_and_survive_the_round_trip(rollouts):
+    from vidpara.data.clips import workspace
+
+    episodes = read_episodes(rollouts)
+    config = TrainPolicyConfig().policy.head
+    error = round_trip(episodes, PixelHead(32, 6, config, workspace(episodes)))
+    assert all(inside(episode.pixel, *episode.image_size).all() for episode in episodes)
+    assert error.exact < 1e-4 and error.cells <= 0.501 and error.bins <= 0.501
+
+
+def test_a_trained_policy_drives_the_simulator_and_the_results_say_how(rollouts, video_run, tmp_path):
+    run, output = tmp_path / "policy", tmp_path / "results" / "cell.json"
+    argv = [
+        str(ROOT / "configs/policy/two_stage.yaml"),
+        *flags(rollouts, run, 1),
+        "--video_run",
+        str(video_run),
+    ]
+    stage("train_policy", TrainPolicyConfig, argv)
+    words = [
+        str(ROOT / "configs/evaluation/grid.yaml"), "--policy", str(run), "--output", str(output), "--episodes", "2",
+        "--max_steps", "30", "--scene.image_size", "64", "--videos", "1",
+    ]  # fmt: skip
+    stage("evaluate_policy", EvaluateConfig, words)
+    result = json.loads(output.read_text())
+    assert (
+        result["episodes"]
+        == 2
+        == result["place"] + result["grasp"] + result["miss"]
+        == len(result["outcomes"])
+    )
+    assert list(output.with_suffix("").glob("*.mp4"))
+
+
+def test_a_stage_one_run_of_another_clip_is_refused(rollouts, video_run, tmp_path):
+    argv = [str(ROOT / "configs/policy/two_stage.yaml"), *flags(rollouts, tmp_path / "x", 1)]
+    with pytest.raises(UserError, match=r"data\.clip"):
+        stage(
+            "train_policy",
+            TrainPolicyConfig,
+            [*argv, "--video_run", str(video_run), "--data.clip.stride", "2"],
+        )
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_tap_that_does_not_exist_is_named(rollouts, tmp_path):
+    argv = [
+        str(ROOT / "configs/policy/joint.yaml"),
+        *flags(rollouts, tmp_path / "x", 1),
+        "--policy.taps",
+        "7",
+    ]
+    with pytest.raises(UserError, match="decoder blocks 0 to 2"):
+        stage("train_policy", TrainPolicyConfig, argv)
+
+
+def test_weights_of_another_configuration_are_named(rollouts, video_run, tmp_path):
+    run = tmp_path / "policy"
+    argv = [
+        str(ROOT / "configs/policy/two_stage.yaml"),
+        *flags(rollouts, run, 1),
+        "--video_run",
+        str(video_run),
+    ]
+    stage("train_policy", TrainPolicyConfig, argv)
+    text = (run / "config.yaml").read_text()
+    (run / "config.yaml").write_text(text.replace("height_bins: 32", "height_bins: 16"))
+    with pytest.raises(UserError, match=r"head\.safetensors does not fit"):
+        load_policy(run)
+    (run / "head.safetensors").unlink()
+    with pytest.raises(UserError, match=r"not a finished policy run \(head\.safetensors is missing\)"):
+        load_policy(run)
+
+
+def test_one_sample_is_learnt_to_the_point(rollouts, tmp_path):
+    argv = [
+        str(ROOT / "configs/policy/joint.yaml"), *flags(rollouts, tmp_path / "one", 120),
+        "--trainer.overfit_one_sample", "True", "--data.shift", "0", "--trainer.checkpoint_every", "0",
+        "--policy.action_fraction", "1.0", "--trainer.ema", "0.9",
+    ]  # fmt: skip
+    stage("train_policy", TrainPolicyConfig, argv)
+    lines = [json.loads(line) for line in (tmp_path / "one/metrics.jsonl").read_text().splitlines()]
+    last = {key: value for line in lines for key, value in line.items()}
+    assert last["val/position_error"] < 0.005, last
