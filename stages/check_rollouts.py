@@ -12,7 +12,7 @@ from vidpara import build
 from vidpara.cli import UserError, main
 from vidpara.config import DataConfig, HeadConfig
 from vidpara.data.clips import workspace
-from vidpara.evaluation.recording import write_mp4
+from vidpara.evaluation.video import write_mp4
 from vidpara.heads.pixel import PixelHead
 from vidpara.report import sanity
 

@@ -181,8 +181,7 @@ def load_policy(run: Path) -> VideoPolicy:
             f"{run} is not a finished policy run ({missing[0]} is missing); train it with stages/train_policy.py"
         )
     config = cli.load(TrainPolicyConfig, [str(run / "config.yaml")])
-    stored = json.loads((run / "workspace.json").read_text())
-    space = Workspace(*(tuple(map(tuple, v)) if k == "home" else tuple(v) for k, v in stored.items()))
+    space = read_workspace(run)
     unet = _pretrained(UNetSpatioTemporalConditionModel, str(run), "unet")
     weights = str(run / "autoencoder")
     autoencoder = build_autoencoder(AutoencoderConfig(config.autoencoder.kind, weights))
@@ -194,6 +193,12 @@ def load_policy(run: Path) -> VideoPolicy:
             f"{run}/head.safetensors does not fit {run}/config.yaml: {' '.join(str(error).split())}"
         ) from error
     return policy.eval()
+
+
+def read_workspace(run: Path) -> Workspace:
+    """What the head of a finished run knows of the data."""
+    stored = json.loads((run / "workspace.json").read_text())
+    return Workspace(*(tuple(map(tuple, v)) if k == "home" else tuple(v) for k, v in stored.items()))
 
 
 def from_video_run(config: TrainPolicyConfig) -> tuple[UNetConfig, AutoencoderConfig]:
@@ -239,7 +244,7 @@ def _subfolder(weights: str, name: str) -> str | None:
 
 def _pretrained(kind, weights: str, subfolder: str | None):
     try:
-        return kind.from_pretrained(weights, **({"subfolder": subfolder} if subfolder else {}))
+        return kind.from_pretrained(weights, **({"subfolder": subfolder} if subfolder else {})).float()
     except (OSError, ValueError) as error:
         raise UserError(
             f"cannot load {kind.__name__} from {weights}: {' '.join(str(error).split())[:300]}"

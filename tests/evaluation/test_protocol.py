@@ -14,7 +14,7 @@ import torch
 from tests.evaluation.fakes import CAMERA, OBJECT, Crashing, Failing, PointMass, Scripted
 from vidpara.cli import UserError
 from vidpara.config import ControllerConfig, EvaluateConfig, SceneConfig
-from vidpara.evaluation import protocol, recording, results
+from vidpara.evaluation import protocol, recording, results, video
 from vidpara.evaluation.protocol import Look
 from vidpara.types import ActionChunk, Observation, Start
 
@@ -158,7 +158,7 @@ def test_recorded_episodes_are_readable_videos_with_a_frame_a_point(tmp_path: Pa
             lengths.append(sum(1 for _ in video.decode(video=0)) - recording.HOLD)
     for length, episode in zip(lengths, found.episodes, strict=False):
         assert episode.steps / 6 <= length <= episode.steps / 3 + 1
-    assert len(recording.read_mp4(recording.grid_path(config.output))) == max(lengths) + recording.HOLD
+    assert len(video.read_mp4(recording.grid_path(config.output))) == max(lengths) + recording.HOLD
     assert not recording.path(config.output, 2).exists()
 
 
@@ -219,9 +219,9 @@ def test_the_grid_shows_every_outcome_in_its_colour(tmp_path: Path):
     clip = [np.full((64, 64, 3), 90, np.uint8)] * 3
     names = ("PLACE", "GRASP", "MISS")
     for name in names:
-        recording.write_mp4(tmp_path / f"{name}.mp4", clip[: 1 + names.index(name)], 10, 24)
+        video.write_mp4(tmp_path / f"{name}.mp4", clip[: 1 + names.index(name)], 10, 24)
     recording.write_grid(tmp_path / "grid.mp4", {tmp_path / f"{name}.mp4": name for name in names})  # pyright: ignore
-    images = recording.read_mp4(tmp_path / "grid.mp4")
+    images = video.read_mp4(tmp_path / "grid.mp4")
     assert len(images) == 3
     side = recording.CELL + 2 * recording.BORDER
     for index, name in enumerate(names):

@@ -12,7 +12,7 @@ from PIL import Image
 
 from vidpara.cli import UserError
 from vidpara.config import ReportConfig
-from vidpara.evaluation import recording, results
+from vidpara.evaluation import recording, results, video
 from vidpara.evaluation.results import Episode, Results
 from vidpara.evaluation.rollout import Outcome
 from vidpara.report.page import write_page
@@ -42,8 +42,8 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> ReportConfig:
     tmp_path = tmp_path_factory.mktemp("report")
     files = (write_results(tmp_path, "joint", "PMMMMMGM"), write_results(tmp_path, "two_stage", "PPPPPPGM"))
     film = [np.full((32, 32, 3), 90, np.uint8)] * 3
-    recording.write_mp4(recording.path(files[1], 0), film, 10, 24)
-    recording.write_mp4(recording.grid_path(files[1]), film, 10, 24)
+    video.write_mp4(recording.path(files[1], 0), film, 10, 24)
+    video.write_mp4(recording.grid_path(files[1]), film, 10, 24)
     run = tmp_path / "runs" / "two_stage"
     run.mkdir(parents=True)
     Image.new("RGB", (8, 8)).save(run / "strip.png")

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 import torch
-import torch.nn.functional as F
 from einops import rearrange
 from PIL import Image, ImageDraw
 
-from vidpara.evaluation.recording import write_mp4
+from vidpara.evaluation.video import overlay, write_mp4
 from vidpara.types import Float, Tensor, UInt8
 
 SCALE = 2
@@ -46,14 +44,6 @@ def clip_video(
     """True clips above, generated ones below, side by side over the batch."""
     both = rearrange(torch.stack([true, generated]), "two b t c h w -> t c (two h) (b w)")
     write_mp4(path, [to_image(frame, SCALE) for frame in both], fps, 20)
-
-
-def overlay(image: UInt8[np.ndarray, "h w 3"], heatmap: Float[Tensor, "h2 w2"]) -> UInt8[np.ndarray, "h w 3"]:
-    """The image with the heatmap laid over it, as bright as the probability is near its peak."""
-    resized = F.interpolate(heatmap[None, None].float().cpu(), image.shape[:2], mode="bilinear")[0, 0]
-    level = (resized / resized.max().clamp_min(1e-8)).numpy()[..., None]
-    color = matplotlib.colormaps["inferno"](level[..., 0])[..., :3] * 255
-    return (image * (1 - 0.6 * level) + color * 0.6 * level).astype(np.uint8)
 
 
 def to_image(frame: Float[Tensor, "3 h w"], scale: int = 1) -> UInt8[np.ndarray, "h w 3"]:

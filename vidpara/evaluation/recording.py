@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-import av
 import numpy as np
-import torch
-import torch.nn.functional as F
 from matplotlib import colormaps
 from PIL import Image, ImageDraw, ImageFont
 
 from vidpara.evaluation.rollout import CLOSED, EpisodeResult, Frame, Outcome
+from vidpara.evaluation.video import overlay, read_mp4, write_mp4
 from vidpara.geometry.camera import project
 from vidpara.types import Camera, Float, UInt8
 
@@ -30,7 +28,7 @@ COLORS: dict[Outcome, tuple[int, int, int]] = {
     "GRASP": (217, 145, 24),
     "MISS": (208, 60, 60),
 }
-HEAT, TIME = colormaps["magma"], colormaps["cool"]
+TIME = colormaps["cool"]
 OVERSAMPLE = 2
 """Lines and circles are drawn this much larger and shrunk, because Pillow does not smooth them."""
 
@@ -62,7 +60,7 @@ def draw(
     """
     size = SIZE * OVERSAMPLE
     image = Image.fromarray(frame.observation.image.numpy()).resize((SIZE, SIZE), Image.Resampling.BICUBIC)
-    heated = _overlay(np.asarray(image), frame.chunk.heatmap[frame.point])
+    heated = overlay(np.asarray(image), frame.chunk.heatmap[frame.point])
     canvas = Image.fromarray(heated).resize((size, size), Image.Resampling.BILINEAR)
     pen = ImageDraw.Draw(canvas)
     pixels = _pixels(frame) * OVERSAMPLE
@@ -117,32 +115,6 @@ def write_grid(target: Path, episodes: Mapping[Path, Outcome]) -> None:
     write_mp4(target, images(), FPS, GRID_CRF)
 
 
-def write_mp4(target: Path, images: Iterable[UInt8[np.ndarray, "h w 3"]], fps: int, crf: int) -> None:
-    """H.264 that browsers play; written whole or not at all. Rows and columns must be even."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_suffix(".part")
-    try:
-        with av.open(str(part), "w", format="mp4", options={"movflags": "+faststart"}) as container:
-            stream = None
-            for image in images:
-                if stream is None:
-                    stream = container.add_stream(
-                        "libx264", rate=fps, options={"crf": str(crf), "preset": "medium"}
-                    )
-                    stream.height, stream.width, stream.pix_fmt = *image.shape[:2], "yuv420p"
-                container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
-            if stream is not None:
-                container.mux(stream.encode())
-        part.replace(target)
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def read_mp4(source: Path) -> list[UInt8[np.ndarray, "h w 3"]]:
-    with av.open(str(source)) as container:
-        return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
-
-
 def _caption(frame: Frame) -> str:
     return f"step {frame.step}{'   lifted' if frame.lifted else ''}"
 
@@ -154,19 +126,6 @@ def _pixels(frame: Frame) -> Float[np.ndarray, "a 2"]:
     every = Camera(*(matrix.expand(len(points), *matrix.shape) for matrix in camera))
     scale = SIZE / frame.observation.image.shape[0]
     return project(points.to(camera.intrinsics.dtype), every).numpy() * scale
-
-
-def _overlay(
-    image: UInt8[np.ndarray, "h w 3"], heatmap: Float[torch.Tensor, "rows columns"]
-) -> UInt8[np.ndarray, "h w 3"]:
-    """The heatmap over the image, opaque where it is likely; an all-zero one (a policy without heatmap) is nothing."""
-    enlarged = F.interpolate(
-        heatmap[None, None].float(), image.shape[:2], mode="bilinear", align_corners=False
-    )[0, 0]
-    likely = (enlarged / enlarged.max().clamp(min=1e-12)).sqrt().numpy()[..., None]
-    color = 255 * HEAT(0.25 + 0.75 * likely[..., 0])[..., :3]
-    opacity = 0.75 * likely
-    return (image * (1 - opacity) + color * opacity).round().astype(np.uint8)
 
 
 def _shrink(image: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "cell cell 3"]:

@@ -1,0 +1,55 @@
+"""mp4 files, and heatmaps laid over images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import av
+import numpy as np
+import torch
+import torch.nn.functional as F
+from matplotlib import colormaps
+
+from vidpara.types import Float, UInt8
+
+HEAT = colormaps["magma"]
+
+
+def write_mp4(target: Path, images: Iterable[UInt8[np.ndarray, "h w 3"]], fps: int, crf: int) -> None:
+    """H.264 that browsers play; written whole or not at all. Rows and columns must be even."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_suffix(".part")
+    try:
+        with av.open(str(part), "w", format="mp4", options={"movflags": "+faststart"}) as container:
+            stream = None
+            for image in images:
+                if stream is None:
+                    stream = container.add_stream(
+                        "libx264", rate=fps, options={"crf": str(crf), "preset": "medium"}
+                    )
+                    stream.height, stream.width, stream.pix_fmt = *image.shape[:2], "yuv420p"
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+            if stream is not None:
+                container.mux(stream.encode())
+        part.replace(target)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def read_mp4(source: Path) -> list[UInt8[np.ndarray, "h w 3"]]:
+    with av.open(str(source)) as container:
+        return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+
+
+def overlay(
+    image: UInt8[np.ndarray, "h w 3"], heatmap: Float[torch.Tensor, "rows columns"]
+) -> UInt8[np.ndarray, "h w 3"]:
+    """The heatmap over the image, opaque where it is likely; an all-zero one (a policy without heatmap) is nothing."""
+    enlarged = F.interpolate(
+        heatmap[None, None].float().cpu(), image.shape[:2], mode="bilinear", align_corners=False
+    )[0, 0]
+    likely = (enlarged / enlarged.max().clamp(min=1e-12)).sqrt().numpy()[..., None]
+    color = 255 * HEAT(0.25 + 0.75 * likely[..., 0])[..., :3]
+    opacity = 0.75 * likely
+    return (image * (1 - opacity) + color * opacity).round().astype(np.uint8)
