@@ -1,0 +1,52 @@
+"""Models from folders in diffusers' layout."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import AutoencoderKLTemporalDecoder
+
+from vidpara.build import build_autoencoder, build_image_encoder, build_unet
+from vidpara.cli import UserError
+from vidpara.config import AutoencoderConfig, ImageEncoderConfig, UNetConfig
+from vidpara.models.svd import random_unet
+
+SMALL = UNetConfig(channels=(32, 64), attention=(False, True), context_dim=16)
+
+
+@pytest.fixture(scope="module")
+def pipeline(tmp_path_factory) -> Path:
+    """A pipeline folder, as Stable Video Diffusion is published, at small size."""
+    folder = tmp_path_factory.mktemp("svd")
+    random_unet(SMALL, 4, 7).save_pretrained(folder / "unet")
+    AutoencoderKLTemporalDecoder(
+        block_out_channels=(32, 32), down_block_types=("DownEncoderBlock2D",) * 2, layers_per_block=1
+    ).save_pretrained(folder / "vae")
+    return folder
+
+
+def test_a_pipeline_folder_loads_without_conversion(pipeline):
+    autoencoder = build_autoencoder(AutoencoderConfig("svd", str(pipeline)))
+    unet = build_unet(UNetConfig(weights=str(pipeline)), autoencoder.channels, 7)
+    assert unet.config.block_out_channels == [32, 64] and autoencoder.factor == 2
+
+
+def test_a_unet_folder_loads_too_and_half_precision_becomes_float32(pipeline, tmp_path):
+    random_unet(SMALL, 4, 7).half().save_pretrained(tmp_path)
+    assert build_unet(UNetConfig(weights=str(tmp_path)), 4, 7).dtype == torch.float32
+
+
+def test_an_autoencoder_with_other_channels_is_named(pipeline):
+    with pytest.raises(UserError, match="denoises 4 latent channels, the autoencoder gives 16"):
+        build_unet(UNetConfig(weights=str(pipeline)), 16, 7)
+
+
+def test_missing_weights_are_one_clear_line(tmp_path):
+    with pytest.raises(UserError, match="cannot load UNetSpatioTemporalConditionModel from"):
+        build_unet(UNetConfig(weights=str(tmp_path / "nothing")), 4, 7)
+    with pytest.raises(UserError, match=r"needs --autoencoder\.weights"):
+        build_autoencoder(AutoencoderConfig("svd"))
+    with pytest.raises(UserError, match=r"needs --image_encoder\.weights"):
+        build_image_encoder(ImageEncoderConfig("clip"), 16)
