@@ -232,6 +232,8 @@ class LossConfig:
     """Weights of the named losses. With `normalize` each loss is first divided by its running mean."""
 
     volume: float = 1.0
+    position: float = 1.0
+    """Of the global baseline, which has no volume."""
     gripper: float = 1.0
     rotation: float = 0.0
     video: float = 1.0
