@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any
 
 import torch
@@ -12,7 +13,8 @@ from vidpara.cli import UserError
 from vidpara.config import LossConfig
 from vidpara.types import Float
 
-NAMES = ("volume", "gripper", "rotation", "video")
+SETTINGS = {"normalize", "decay"}
+NAMES = tuple(field.name for field in fields(LossConfig) if field.name not in SETTINGS)
 
 
 class LossWeights:
