@@ -46,7 +46,7 @@ def clip_video(
     write_mp4(path, [to_image(frame, SCALE) for frame in both], fps, 20)
 
 
-def to_image(frame: Float[Tensor, "3 h w"], scale: int = 1) -> UInt8[np.ndarray, "h w 3"]:
+def to_image(frame: Float[Tensor, "3 h w"], scale: int = 1) -> UInt8[np.ndarray, "h2 w2 3"]:
     """[-1, 1] floats -> uint8, enlarged without smoothing."""
     image = ((frame.float().cpu().clamp(-1, 1) + 1) * 127.5).byte().permute(1, 2, 0).numpy()
     return image.repeat(scale, 0).repeat(scale, 1)
