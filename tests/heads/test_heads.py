@@ -45,11 +45,13 @@ def example():
 
 def fit(head, features, start, actions, steps=250):
     optimizer = torch.optim.Adam(head.parameters(), 5e-3)
+    decay = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, steps)
     for _ in range(steps):
         loss = sum(head.losses(features, start, camera(), actions).values())
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
+        decay.step()
     return head.eval()
 
 
