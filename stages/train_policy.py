@@ -3,6 +3,8 @@
 python stages/train_policy.py configs/policy/two_stage.yaml configs/pocket.yaml
 """
 
+from torch.utils.data import Subset
+
 from vidpara import build
 from vidpara.cli import dump, main
 from vidpara.config import TrainPolicyConfig
@@ -24,6 +26,8 @@ def run(config: TrainPolicyConfig, argv: list[str]) -> None:
     policy = build.build_policy(config, unet, autoencoder, space)
     with state.main_process_first():
         training, validation = build.build_clips(config.data, episodes, autoencoder, policy.image_encoder)
+    if config.trainer.overfit_one_sample:
+        training = validation = Subset(training, [0])
     backbone_lr = (
         config.optimizer.lr if config.optimizer.backbone_lr is None else config.optimizer.backbone_lr
     )

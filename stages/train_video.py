@@ -3,6 +3,8 @@
 python stages/train_video.py configs/video/stage_one.yaml configs/pocket.yaml
 """
 
+from torch.utils.data import Subset
+
 from vidpara import build
 from vidpara.cli import dump, main
 from vidpara.config import TrainVideoConfig
@@ -21,6 +23,8 @@ def run(config: TrainVideoConfig, argv: list[str]) -> None:
     image_encoder = build.build_image_encoder(config.image_encoder, unet.config.cross_attention_dim)
     with state.main_process_first():
         training, validation = build.build_clips(config.data, episodes, autoencoder, image_encoder)
+    if config.trainer.overfit_one_sample:
+        training = validation = Subset(training, [0])
     model = VideoModel(unet, config.diffusion, autoencoder.condition_scale)
     model = train(
         model,
