@@ -148,14 +148,14 @@ def test_recorded_episodes_are_readable_videos_with_a_frame_a_point(tmp_path: Pa
     found = evaluate(config)
     lengths = []
     for index in range(2):
-        with av.open(str(recording.path(config.output, index))) as video:
-            stream = video.streams.video[0]
+        with av.open(str(recording.path(config.output, index))) as film:
+            stream = film.streams.video[0]
             assert (stream.width, stream.height, stream.format.name) == (
                 recording.SIZE,
                 recording.SIZE,
                 "yuv420p",
             )
-            lengths.append(sum(1 for _ in video.decode(video=0)) - recording.HOLD)
+            lengths.append(sum(1 for _ in film.decode(video=0)) - recording.HOLD)
     for length, episode in zip(lengths, found.episodes, strict=False):
         assert episode.steps / 6 <= length <= episode.steps / 3 + 1
     assert len(video.read_mp4(recording.grid_path(config.output))) == max(lengths) + recording.HOLD
