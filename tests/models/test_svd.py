@@ -29,6 +29,7 @@ def test_early_exit_gives_the_features_of_the_full_forward():
     video, arguments = model(), inputs()
     full, expected = video.predict(*arguments, taps=(0, 1))
     nothing, features = video.predict(*arguments, taps=(0, 1), output=False)
+    assert features is not None and expected is not None
     assert nothing.numel() == 0 and full.shape == (B, T, C, S, S)
     assert torch.equal(features.grid, expected.grid) and torch.equal(features.pooled, expected.pooled)
 
@@ -52,6 +53,7 @@ def test_taps_leave_no_hooks_behind():
 @torch.no_grad()
 def test_features_of_several_taps_are_joined_at_the_finest_resolution():
     _, features = model().predict(*inputs(), taps=(0, 2))
+    assert features is not None
     assert features.grid.shape == (B, T, 64 + 32, S, S)
     assert features.pooled.shape == (B, T, 64 + 32)
 

@@ -62,9 +62,11 @@ def read_episodes(path: Path, camera: str = "agentview") -> list[Episode]:
 
 def _read(path: Path, demo: h5py.Group, name: str, camera: str) -> Episode:
     where = f"{path}: {name}"
-    observations = demo["obs"]
+    observations = demo.get("obs")
+    if not isinstance(observations, h5py.Group):
+        raise UserError(f"{where} has no group 'obs'; expected LIBERO's HDF5 layout")
     if f"{camera}_rgb" not in observations:
-        known = sorted(key.removesuffix("_rgb") for key in observations if key.endswith("_rgb"))
+        known = sorted(key.removesuffix("_rgb") for key in map(str, observations) if key.endswith("_rgb"))
         raise UserError(f"{where} has no camera '{camera}'; it has {known}: set --data.camera")
     if missing := [key for key in ("obs/site_pos", "obs/site_ori", f"camera/{camera}") if key not in demo]:
         raise UserError(

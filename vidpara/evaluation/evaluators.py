@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -111,7 +112,7 @@ def spread(length: int, count: int) -> list[int]:
     return [round(i * (length - 1) / max(1, count - 1)) for i in range(count)]
 
 
-def _to(values, device: torch.device):
+def _to(values: Any, device: torch.device) -> Any:
     if isinstance(values, Tensor):
         return values.to(device)
     return type(values)(*(_to(value, device) for value in values))
