@@ -59,3 +59,11 @@ def test_svds_vae_gives_scaled_latents_and_unscaled_conditioning():
     assert latents.shape == (7, 4, 16, 16) and autoencoder.factor == 2
     torch.testing.assert_close(latents * autoencoder.condition_scale, vae.encode(frames).latent_dist.mode())
     assert autoencoder.decode(latents[None]).shape == (1, 7, 3, 32, 32)
+
+
+def test_an_autoencoder_saved_in_half_precision_encodes_float_frames(tmp_path):
+    frames = smooth()
+    pca = PatchPCA.fit(frames, AutoencoderConfig(patch=8, channels=12))
+    expected = pca.encode(frames)
+    pca.half().save(tmp_path)
+    torch.testing.assert_close(PatchPCA.load(tmp_path).encode(frames), expected, atol=0.05, rtol=0.01)

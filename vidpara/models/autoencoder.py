@@ -91,7 +91,7 @@ class PatchPCA(nn.Module):
             raise UserError(
                 f"no patch autoencoder at {path}; point --autoencoder.weights at a run's autoencoder folder"
             )
-        return cls(**load_file(path))
+        return cls(**{name: tensor.float() for name, tensor in load_file(path).items()})
 
 
 class SVDAutoencoder(nn.Module):
