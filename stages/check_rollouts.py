@@ -3,14 +3,11 @@
 python stages/check_rollouts.py --data.rollouts data/grid.hdf5 --output runs/check
 """
 
-from dataclasses import dataclass, field
-from pathlib import Path
-
 from PIL import Image
 
 from vidpara import build
 from vidpara.cli import UserError, main
-from vidpara.config import DataConfig, HeadConfig
+from vidpara.config import CheckConfig
 from vidpara.data.clips import workspace
 from vidpara.evaluation.video import write_mp4
 from vidpara.heads.pixel import PixelHead
@@ -18,15 +15,6 @@ from vidpara.report import sanity
 
 ROUNDING = 0.501
 GEOMETRY = 1e-4
-
-
-@dataclass(frozen=True)
-class CheckConfig:
-    data: DataConfig = field(default_factory=DataConfig)
-    head: HeadConfig = field(default_factory=HeadConfig)
-    output: Path = Path("runs/check")
-    demos: int = 2
-    """Demos to make videos of."""
 
 
 def run(config: CheckConfig, argv: list[str]) -> None:

@@ -28,9 +28,6 @@ def run(config: TrainPolicyConfig, argv: list[str]) -> None:
         training, validation = build.build_clips(config.data, episodes, autoencoder, policy.image_encoder)
     if config.trainer.overfit_one_sample:
         training = validation = Subset(training, [0])
-    backbone_lr = (
-        config.optimizer.lr if config.optimizer.backbone_lr is None else config.optimizer.backbone_lr
-    )
     policy = train(
         policy,
         training,
@@ -39,7 +36,9 @@ def run(config: TrainPolicyConfig, argv: list[str]) -> None:
         optimizer=config.optimizer,
         weights=config.loss,
         groups=[
-            ParamGroup("backbone", list(policy.backbone.parameters()), backbone_lr),
+            ParamGroup(
+                "backbone", list(policy.backbone.parameters()), config.optimizer.of_backbone, hidden=True
+            ),
             ParamGroup("head", list(policy.head.parameters()), config.optimizer.lr),
         ],
         run=config.run,

@@ -33,7 +33,7 @@ def run(config: TrainVideoConfig, argv: list[str]) -> None:
         config=config.trainer,
         optimizer=config.optimizer,
         weights={"video": 1.0},
-        groups=[ParamGroup("video", list(model.parameters()), config.optimizer.lr)],
+        groups=[ParamGroup("video", list(model.parameters()), config.optimizer.of_backbone, hidden=True)],
         run=config.run,
         resolved=dump(config),
         argv=argv,

@@ -22,7 +22,7 @@ LAYERS: tuple[set[str], ...] = (
     {"data", "models", "heads", "simulation"},
     {"policy"},
     {"training", "evaluation"},
-    {"build", "report"},
+    {"build", "report", "experiment"},
 )
 LAYER_OF = {unit: layer for layer, units in enumerate(LAYERS) for unit in units}
 # config.py is one flat list of settings; cutting it in two would only make them harder to find.

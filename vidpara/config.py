@@ -60,7 +60,8 @@ class CollectConfig:
     output: Path = Path("data/rollouts.hdf5")
     demos: int = 256
     seed: int = 0
-    workers: int = 2
+    workers: int = 0
+    """Simulator processes; 0 is one a core, 8 at most."""
     wrist_camera: bool = False
     scene: SceneConfig = field(default_factory=SceneConfig)
     expert: ExpertConfig = field(default_factory=ExpertConfig)
@@ -192,16 +193,24 @@ class PolicyConfig:
 # --------------------------------------------------------------------------------------------------------- training
 @dataclass(frozen=True)
 class OptimizerConfig:
-    """AdamW with a learning rate per parameter group."""
+    """The optimizer, with a learning rate per parameter group."""
 
+    kind: Literal["adamw", "muon"] = "adamw"
+    """`muon`: orthogonalised momentum for the video UNet's matrices and filters, AdamW for the rest. Learns from random
+    weights in fewer steps; not for sharded weights."""
     lr: float = 1e-3
     backbone_lr: float | None = None
-    """Learning rate of the video UNet in stage two; None uses `lr`."""
+    """Learning rate of the video UNet, in both stages; None uses `lr`."""
     warmup: int = 50
     decay: Literal["cosine", "constant"] = "cosine"
     weight_decay: float = 0.01
     betas: tuple[float, float] = (0.9, 0.99)
     clip_norm: float = 1.0
+
+    @property
+    def of_backbone(self) -> float:
+        """The video UNet's learning rate."""
+        return self.lr if self.backbone_lr is None else self.backbone_lr
 
 
 @dataclass(frozen=True)
@@ -303,7 +312,8 @@ class EvaluateConfig:
     seed: int = 1000
     """Starts are drawn from this seed; collection with another seed never yields them."""
     max_steps: int = 400
-    workers: int = 2
+    workers: int = 0
+    """Simulator processes; 0 is one a core, 8 at most."""
     videos: int = 0
     """Record an mp4 of the first N episodes, with heatmap and predicted points, and a grid video of them."""
     scene: SceneConfig = field(default_factory=SceneConfig)
@@ -328,3 +338,14 @@ class ReportConfig:
     """A JSON file {step: seconds} of how long each part took."""
     notes: tuple[str, ...] = ()
     """Sentences under the title: what was narrowed, what is not from this run."""
+
+
+@dataclass(frozen=True)
+class CheckConfig:
+    """`stages/check_rollouts.py`: what the files say, drawn on the frames."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    head: HeadConfig = field(default_factory=HeadConfig)
+    output: Path = Path("runs/check")
+    demos: int = 2
+    """Demos to make videos of."""

@@ -201,18 +201,12 @@ def test_another_device_answers_all_that_wait_in_one_batch():
     assert policy.batches == [3]
 
 
-@pytest.mark.parametrize("change", [{"episodes": 0}, {"workers": 0}])
-def test_an_evaluation_of_nothing_is_refused(tmp_path: Path, change: dict[str, int]):
-    with pytest.raises(UserError, match="at least 1"):
+@pytest.mark.parametrize(
+    ("change", "message"), [({"episodes": 0}, "at least 1"), ({"workers": -1}, "--workers -1")]
+)
+def test_an_evaluation_of_nothing_is_refused(tmp_path: Path, change: dict[str, int], message: str):
+    with pytest.raises(UserError, match=message):
         evaluate(settings(tmp_path, **change))
-
-
-@pytest.mark.sim
-def test_the_record_says_how_long_the_simulator_settles():
-    pytest.importorskip("libero")
-    from vidpara.simulation import libero
-
-    assert libero.SETTLE_STEPS == protocol.SETTLE_STEPS
 
 
 def test_the_grid_shows_every_outcome_in_its_colour(tmp_path: Path):

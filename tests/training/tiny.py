@@ -83,7 +83,9 @@ class TinyConfig:
             precision="no",
         )
     )  # fmt: skip
-    optimizer: OptimizerConfig = field(default_factory=lambda: OptimizerConfig(lr=1e-2, warmup=5))
+    optimizer: OptimizerConfig = field(
+        default_factory=lambda: OptimizerConfig(kind="muon", lr=1e-2, warmup=5)
+    )
     loss: LossConfig = field(default_factory=LossConfig)
 
     def having(self, **changes: Any) -> TinyConfig:
@@ -102,7 +104,7 @@ def fit(
     model = model or Model(config.noise)
     settings: dict[str, Any] = {
         "config": config.trainer, "optimizer": config.optimizer, "weights": config.loss,
-        "groups": [ParamGroup("all", list(model.parameters()), config.optimizer.lr)], "run": config.run,
+        "groups": [ParamGroup("all", list(model.parameters()), config.optimizer.lr, hidden=True)], "run": config.run,
         "resolved": dump(config), "argv": [], "evaluators": evaluators,
     }  # fmt: skip
     trained = train(model, Points(21, config.jitter), Points(6), **(settings | changes))

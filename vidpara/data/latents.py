@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from filelock import FileLock
 from torch import nn
 from tqdm import tqdm
 
@@ -47,8 +48,10 @@ def cache_frames(
     An interrupted call leaves a partial cache whose finished episodes the next one keeps.
     """
     path = folder / _key(episodes, models)
-    if not (path / "index.json").is_file():
-        _encode_all(episodes, encode, embed, path)
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_suffix(".lock")):  # runs that start side by side want the same cache
+        if not (path / "index.json").is_file():
+            _encode_all(episodes, encode, embed, path)
     index = json.loads((path / "index.json").read_text())
     return CachedFrames(
         np.memmap(path / "latents.f16", np.float16, "r", shape=tuple(index["latents"])),

@@ -23,8 +23,6 @@ from vidpara.evaluation.rollout import EpisodeResult, Outcome, run_episode
 from vidpara.simulation import scene, workers
 from vidpara.types import ActionChunk, EpisodeStart, Observation, Simulator
 
-SETTLE_STEPS = 10
-"""No-op steps of the simulator's reset, for the record (`simulation.libero` is not imported in this process)."""
 FREE = ("workers", "videos", "episodes", "output")
 """Settings that may differ when an evaluation is continued: they do not change what happens in an episode."""
 
@@ -76,9 +74,9 @@ def evaluate(
         UserError: `config.output` belongs to another configuration or other weights.
         RuntimeError: the simulator failed; the message names the episode. It never counts as a failed episode.
     """
-    if config.episodes < 1 or config.workers < 1:
-        raise UserError(f"{config.episodes} episodes on {config.workers} workers: both must be at least 1")
-    torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) - config.workers))
+    if config.episodes < 1:
+        raise UserError(f"--episodes {config.episodes} must be at least 1")
+    torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) - workers.count(config.workers)))
     starts = scene.starts(config.scene, config.episodes, config.seed)
     ledger = Ledger(config, fingerprint)
     done = ledger.read()
@@ -147,7 +145,7 @@ def describe(config: EvaluateConfig) -> dict[str, Any]:
         "visited in random order, uniform within a cell",
         "view": views if place.views == "sphere" else f"default view of {place.camera}",
         "max_steps": config.max_steps,
-        "settle_steps": SETTLE_STEPS,
+        "settle_steps": scene.SETTLE_STEPS,
         "execute": f"{control.execute} points of each chunk, {control.steps_per_point} to "
         f"{control.max_steps_per_point} control steps each, reached within {control.tolerance} m",
         "rotation": control.rotation,
@@ -244,7 +242,7 @@ def _run(
 
     try:
         for position, result in workers.run(
-            jobs, _episode, config.scene, config.workers, answer_and_note, make
+            jobs, _episode, config.scene, workers.count(config.workers), answer_and_note, make
         ):
             running.discard(jobs[position].index)
             yield jobs[position].index, result

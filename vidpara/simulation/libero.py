@@ -40,8 +40,6 @@ except (ImportError, AttributeError) as missing:
     raise UserError(f"the simulator cannot load a system library ({missing}); install: {APT}") from missing
 
 NO_OP = np.array([0.0, 0.0, 0.0, 0.0, 0.0, 0.0, -1.0])
-SETTLE_STEPS = 10
-"""No-op steps after a reset: objects fall onto the table and the gripper opens."""
 LIFTED = 0.03
 """Rise of the goal's object (metres) from which it counts as lifted."""
 CEILING = 1.9
@@ -132,7 +130,7 @@ class LiberoSimulator:
         self._look_from(start.view)
         self._sim.data.qacc_warmstart[:] = 0
         self._sim.forward()
-        for _ in range(SETTLE_STEPS):
+        for _ in range(scene.SETTLE_STEPS):
             self._environment.step(NO_OP)
         self._start_height = float(self.world.position(self.goals[0].object)[2])
         return self.proprioception()

@@ -188,7 +188,7 @@ def _attempt_range(
         else:
             todo.append(index)
             items.append(Attempt(starts[index], path, config.expert, config.wrist_camera, save))
-    for place, success in workers.run(items, attempt, config.scene, config.workers):
+    for place, success in workers.run(items, attempt, config.scene, workers.count(config.workers)):
         note(todo[place], success)
     return results
 

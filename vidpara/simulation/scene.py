@@ -16,6 +16,8 @@ DISTRACTORS = (
     "alphabet_soup", "milk", "orange_juice", "ketchup",
 )  # fmt: skip
 """Categories that a clean scene may be cluttered with, in the order in which they are used."""
+SETTLE_STEPS = 10
+"""No-op steps after a reset: objects fall onto the table and the gripper opens."""
 INIT_STATES = 50
 """Initial states that LIBERO ships a task; an original start's seed picks number `seed % INIT_STATES`."""
 CLEARANCE = 0.13

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import pickle
 import signal
 import traceback
@@ -21,6 +22,8 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 Ask = Callable[[Any], Any]
 """What a worker's function calls to have the parent answer a request, for instance an observation; it blocks."""
+MOST = 8
+"""Processes to start where the number is not said: each takes about 1.7 GB."""
 
 
 class Message(NamedTuple):
@@ -35,6 +38,17 @@ class Worker(NamedTuple):
 
     process: BaseProcess
     pipe: Connection
+
+
+def count(asked: int) -> int:
+    """Processes to start: `asked`, or one a core up to `MOST` for 0.
+
+    Raises:
+        UserError: a negative number.
+    """
+    if asked < 0:
+        raise UserError(f"--workers {asked}: give the number of simulator processes, or 0 for one a core")
+    return asked or min(MOST, len(os.sched_getaffinity(0)))
 
 
 def libero(scene: SceneConfig) -> Simulator:

@@ -1,4 +1,4 @@
-"""AdamW over named parameter groups, and the learning rate as a pure function of the step."""
+"""AdamW or Muon over named parameter groups, and the learning rate as a pure function of the step."""
 
 from __future__ import annotations
 
@@ -10,14 +10,19 @@ import torch
 from torch import Tensor, nn
 
 from vidpara.config import OptimizerConfig
+from vidpara.training.muon import Muon
 
 
 class ParamGroup(NamedTuple):
-    """Parameters that share a learning rate; `name` shows in the log."""
+    """Parameters that share a learning rate; `name` shows in the log.
+
+    The matrices of a `hidden` group lie between hidden layers: those are what Muon is for.
+    """
 
     name: str
     parameters: Sequence[nn.Parameter]
     lr: float
+    hidden: bool = False
 
 
 def lr_at(step: int, steps: int, config: OptimizerConfig, base: float | None = None) -> float:
@@ -34,7 +39,7 @@ def lr_at(step: int, steps: int, config: OptimizerConfig, base: float | None = N
 def build_optimizer(
     model: nn.Module, groups: Sequence[ParamGroup], config: OptimizerConfig
 ) -> torch.optim.AdamW:
-    """Fused AdamW; vectors (biases, norms) have no weight decay.
+    """Fused AdamW, or Muon for the matrices of hidden groups; vectors (biases, norms) have no weight decay.
 
     Raises:
         ValueError: a trainable parameter is in no group or in several, or a group holds a foreign one.
@@ -60,7 +65,12 @@ def build_optimizer(
             (0.0, [parameter for parameter in parameters if parameter.ndim < 2]),
         ):
             if chosen:
-                settings.append({"params": chosen, "weight_decay": decay, "base_lr": group.lr})
+                orthogonal = config.kind == "muon" and group.hidden and chosen[0].ndim >= 2
+                settings.append(
+                    {"params": chosen, "weight_decay": decay, "base_lr": group.lr, "orthogonal": orthogonal}
+                )
+    if config.kind == "muon":
+        return Muon(settings, config.lr, config.betas)
     return torch.optim.AdamW(settings, lr=config.lr, betas=config.betas, fused=True)
 
 

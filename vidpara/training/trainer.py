@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 import yaml
-from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate import Accelerator, DistributedDataParallelKwargs, DistributedType
 from torch import nn
 from torch.utils.data import Dataset, Subset
 
@@ -27,6 +27,8 @@ from vidpara.training.optimizer import ParamGroup, build_optimizer
 from vidpara.training.processes import on_cpu, processes
 from vidpara.training.state import TrainingState, load_model_tensors
 from vidpara.training.weighting import LossWeights
+
+SHARDED = (DistributedType.FSDP, DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM)
 
 
 def train(
@@ -54,6 +56,11 @@ def train(
         KeyboardInterrupt: asked to stop; the finished steps are saved.
     """
     accelerator = _accelerator(config)
+    if optimizer.kind == "muon" and accelerator.distributed_type in SHARDED:
+        raise UserError(
+            f"optimizer.kind muon needs whole matrices, {accelerator.distributed_type.value} shards them; "
+            "set --optimizer.kind adamw"
+        )
     found = checkpoint.latest(run)
     saved = checkpoint.load(found) if found else None
     if found and saved:

@@ -1,0 +1,74 @@
+"""An experiment from its YAML file: every cell trained and evaluated, finished steps reused, results and tests written.
+
+python stages/reproduce.py configs/experiments/video_backbone.yaml --jobs 2
+
+After an interrupt the same command goes on. Another size: --overlays configs/full.yaml
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Literal
+
+import tyro
+
+from vidpara.cli import UserError
+from vidpara.experiment import publish
+from vidpara.experiment.declare import read
+from vidpara.experiment.execute import run
+from vidpara.experiment.executors import Local, Slurm, command
+from vidpara.experiment.plan import plan
+from vidpara.experiment.table import LiveTable
+from vidpara.report.page import write_page
+
+
+def main(
+    experiment: tyro.conf.Positional[Path],
+    jobs: int = 1,
+    only: str = "",
+    overlays: tuple[str, ...] = (),
+    executor: Literal["local", "slurm"] = "local",
+    slurm: tuple[str, ...] = (),
+    dry_run: bool = False,
+) -> None:
+    """Run an experiment.
+
+    Args:
+        experiment: the YAML file that declares its cells.
+        jobs: steps side by side; on this machine the cores (and GPUs) are divided among them.
+        only: run only cells with this in their name.
+        overlays: YAML files that replace the experiment's own overlays, for another size.
+        executor: this machine, or a Slurm cluster through submitit.
+        slurm: settings for submitit, such as slurm_partition=gpu gpus_per_node=1 timeout_min=600.
+        dry_run: print the commands that are still to run, and run nothing.
+    """
+    planned = plan(read(experiment), overlays, only)
+    if dry_run:
+        for step in planned.steps.values():
+            print("finished" if step.product.exists() else "to run  ", " ".join(command(step)[1:]))
+        return
+    machine = Local(jobs) if executor == "local" else Slurm(jobs, planned.experiment.runs / "slurm", slurm)
+    try:
+        with LiveTable(planned) as live:
+            standing = run(planned, machine, live.show)
+    finally:
+        found = publish.publish(planned)
+    if found:
+        write_page(publish.page(planned))
+    print(publish.summary(list(found.values())))
+    print(f"{planned.experiment.results}/page.html")
+    if failed := {name: value for name, value in standing.items() if value.state == "failed"}:
+        lines = "; ".join(f"{name}: {value.note}" for name, value in failed.items())
+        raise UserError(f"{len(failed)} of {len(standing)} steps failed: {lines}")
+
+
+if __name__ == "__main__":
+    try:
+        tyro.cli(main)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on where this one stopped", file=sys.stderr)
+        raise SystemExit(130) from None

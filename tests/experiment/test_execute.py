@@ -1,0 +1,125 @@
+"""Steps run once, after those they need. The stages are replaced by small scripts: what they compute is not the point."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from vidpara.cli import UserError
+from vidpara.experiment import execute, executors
+from vidpara.experiment.execute import Standing
+from vidpara.experiment.executors import Local, slots
+from vidpara.experiment.declare import Experiment, Recipe
+from vidpara.experiment.plan import Cell, Plan, Step
+
+
+def script(name: str, body: str, folder: Path, needs: tuple[str, ...] = (), whole: bool = False) -> Step:
+    """A step that writes its product after `body` has run."""
+    product = folder / name / "product"
+    product.parent.mkdir(exist_ok=True)
+    program = f"import pathlib, sys, time; {body}; pathlib.Path({str(product)!r}).write_text('done')"
+    return Step(name, "script", (program,), name, needs, product, product.with_suffix(".log"), whole)
+
+
+@pytest.fixture(autouse=True)
+def scripts_instead_of_stages(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(executors, "command", lambda step: [sys.executable, "-c", *step.words])
+    monkeypatch.setattr(execute, "INTERVAL", 0.02)
+
+
+def run(*steps: Step, jobs: int = 1) -> dict[str, Standing]:
+    experiment = Experiment("scripts", {}, Recipe())
+    cells = (Cell("all", tuple(step.name for step in steps), Path("result.json")),)
+    shown: list[Mapping[str, Standing]] = []
+    return execute.run(
+        Plan(experiment, cells, {step.name: step for step in steps}), Local(jobs), shown.append
+    )
+
+
+def test_a_step_runs_after_those_it_needs(tmp_path: Path):
+    first = script("first", "time.sleep(0.2)", tmp_path)
+    second = script("second", f"assert pathlib.Path({str(first.product)!r}).exists()", tmp_path, ("first",))
+    assert {name: found.state for name, found in run(first, second, jobs=1).items()} == {
+        "first": "finished", "second": "finished",
+    }  # fmt: skip
+
+
+def test_a_finished_step_is_not_run_again(tmp_path: Path):
+    step = script("once", "0", tmp_path)
+    run(step)
+    again = script("once", "sys.exit(3)", tmp_path)
+    assert run(again)["once"].state == "finished"
+
+
+def test_a_failure_blocks_what_needs_it_and_nothing_else(tmp_path: Path):
+    bad = script("bad", "sys.exit('error: the disk is full')", tmp_path)
+    blocked = script("blocked", "0", tmp_path, ("bad",))
+    apart = script("apart", "0", tmp_path)
+    found = run(bad, blocked, apart)
+    assert [found[name].state for name in ("bad", "blocked", "apart")] == ["failed", "blocked", "finished"]
+    assert found["bad"].note.startswith("error: the disk is full")
+
+
+def test_a_step_that_ends_well_without_its_product_has_failed(tmp_path: Path):
+    assert run(script("empty", "sys.exit(0)", tmp_path))["empty"].state == "failed"
+
+
+def test_an_interrupt_stops_the_running_steps_and_waits_for_them(tmp_path: Path):
+    saved = tmp_path / "saved"
+    body = (
+        "signal = __import__('signal'); save = lambda *_: (pathlib.Path("
+        f"{str(saved)!r}).write_text('x'), sys.exit(130)); signal.signal(signal.SIGINT, save); "
+        f"pathlib.Path({str(tmp_path / 'ready')!r}).write_text('x'); time.sleep(60)"
+    )
+
+    def interrupt(_: Mapping[str, Standing]) -> None:
+        if (tmp_path / "ready").exists():
+            raise KeyboardInterrupt
+
+    step = script("long", body, tmp_path)
+    plan = Plan(Experiment("scripts", {}, Recipe()), (), {"long": step})
+    with pytest.raises(KeyboardInterrupt):
+        execute.run(plan, Local(1), interrupt)
+    assert saved.exists()
+    assert not step.product.exists()
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two cores")
+def test_a_step_that_uses_all_cores_has_them_and_nothing_runs_beside_it(tmp_path: Path):
+    cores = 'len(__import__("os").sched_getaffinity(0))'
+    note = f"time.sleep(0.3); open({str(tmp_path / 'seen')!r}, 'a').write(f'{{sys.argv[0]}} {{{cores}}} ')"
+    narrow = script("narrow", note, tmp_path)
+    wide = script("wide", note, tmp_path, whole=True)
+    other = script("other", note, tmp_path)
+    run(narrow, wide, other, jobs=2)
+    first, *rest = (tmp_path / "seen").read_text().replace("-c", "").split()
+    allowed = len(os.sched_getaffinity(0))
+    assert int(first) == allowed
+    assert all(int(count) < allowed for count in rest)
+
+
+def test_the_time_of_a_step_adds_up(tmp_path: Path):
+    step = script("once", "time.sleep(0.2)", tmp_path)
+    run(step)
+    assert 0.1 < execute.seconds(step) < 30
+    execute.add_seconds(step, 100)
+    assert execute.seconds(step) > 100
+
+
+def test_the_newest_progress_is_read_from_the_log(tmp_path: Path):
+    step = script("bar", "0", tmp_path)
+    step.log.write_text(
+        " 4%|▍  | 100/2400 [01:00<40:00, 1step/s]\r 8%|▊  | 200/2400 [02:00<37:10, 1.01step/s]"
+    )
+    assert execute.progress(step) == "8% 200/2400 37:10 left"
+
+
+def test_cores_and_gpus_are_divided_among_the_jobs():
+    assert [set(slot.cores) for slot in slots(2, [0, 1, 2, 3], 0)] == [{0, 2}, {1, 3}]
+    assert [slot.gpus for slot in slots(3, [0, 1, 2], 2)] == [(0,), (1,), (0,)]
+    with pytest.raises(UserError, match="--jobs 3 on 2 cores"):
+        slots(3, [0, 1], 0)

@@ -1,0 +1,153 @@
+"""From an experiment file to commands and their hashes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from vidpara.cli import UserError
+from vidpara.experiment.declare import read
+from vidpara.experiment.plan import Plan, plan
+
+ROOT = Path(__file__).parents[2]
+SMALL = {
+    "name": "small",
+    "overlays": ["configs/pocket.yaml"],
+    "video": {"files": ["configs/video/stage_one.yaml"], "set": {"trainer.steps": 3}},
+    "sweep": {"trainer.seed": [0, 1]},
+    "cells": {
+        "two_stage": {"files": ["configs/policy/two_stage.yaml"], "sweep": {"data.demos": [4, 16]}},
+        "joint": {"files": ["configs/policy/joint.yaml"], "set": {"evaluate.controller.execute": 2}},
+    },
+    "evaluate": {"files": ["configs/evaluation/grid.yaml"], "set": {"episodes": 7}},
+}
+
+
+@pytest.fixture(autouse=True)
+def in_the_root(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(ROOT)
+
+
+def planned(tmp_path: Path, **changes: object) -> Plan:
+    file = tmp_path / "small.yaml"
+    file.write_text(yaml.safe_dump({**SMALL, **changes}, sort_keys=False))
+    return plan(read(file))
+
+
+def keys(of: Plan, stage: str) -> dict[str, str]:
+    return {name: step.key for name, step in of.steps.items() if step.stage == stage}
+
+
+def test_a_sweep_becomes_one_cell_a_combination(tmp_path: Path):
+    names = [cell.name for cell in planned(tmp_path).cells]
+    assert names == [
+        "two_stage-seed0-demos4", "two_stage-seed0-demos16", "two_stage-seed1-demos4", "two_stage-seed1-demos16",
+        "joint-seed0", "joint-seed1",
+    ]  # fmt: skip
+
+
+def test_cells_share_stage_one_and_the_one_without_does_not_wait_for_it(tmp_path: Path):
+    found = planned(tmp_path)
+    assert len(keys(found, "train_video")) == 1
+    assert len(keys(found, "train_policy")) == len(keys(found, "evaluate_policy")) == 6
+    (video,) = keys(found, "train_video")
+    assert found.steps["two_stage-seed0-demos4 train"].needs == (video,)
+    assert found.steps["joint-seed0 train"].needs == ()
+
+
+def test_a_steps_words_are_its_command(tmp_path: Path):
+    found = planned(tmp_path)
+    words = found.steps["joint-seed1 evaluate"].words
+    policy = found.steps["joint-seed1 train"]
+    assert words[: words.index("--policy")] == (
+        "configs/evaluation/grid.yaml", "--episodes", "7", "--controller.execute", "2",
+    )  # fmt: skip
+    assert words[words.index("--policy") + 1] == str(policy.folder)
+    assert "--controller.execute" not in policy.words
+
+
+def test_what_changes_a_result_changes_the_hash_of_all_that_follows(tmp_path: Path):
+    before = planned(tmp_path)
+    after = planned(tmp_path, video={"files": ["configs/video/stage_one.yaml"], "set": {"trainer.steps": 4}})
+    changed = {name for name, step in before.steps.items() if after.steps.get(name, step).key != step.key}
+    assert changed == {"video", *(name for name in before.steps if name.startswith("two_stage"))}
+
+
+def test_what_cannot_change_a_result_does_not_change_the_hash(tmp_path: Path):
+    evaluate = {"files": ["configs/evaluation/grid.yaml"], "set": {"episodes": 7, "videos": 3, "workers": 1}}
+    video = {
+        "files": ["configs/video/stage_one.yaml"],
+        "set": {"trainer.steps": 3, "trainer.validate_every": 2},
+    }
+    before, after = planned(tmp_path), planned(tmp_path, evaluate=evaluate, video=video)
+    assert {name: step.key for name, step in before.steps.items()} == {
+        n: s.key for n, s in after.steps.items()
+    }
+
+
+def test_the_rollouts_count_by_content(tmp_path: Path):
+    rollouts = tmp_path / "rollouts.hdf5"
+    found = []
+    for content in (b"one", b"two", b"one"):
+        rollouts.unlink(missing_ok=True)
+        rollouts.write_bytes(content)
+        found.append(
+            keys(
+                planned(tmp_path, sweep={"data.rollouts": [[str(rollouts)]], "trainer.seed": [0]}),
+                "train_policy",
+            )
+        )
+    one, two, again = (sorted(each.values()) for each in found)
+    assert one == again
+    assert not set(one) & set(two)
+
+
+def test_collected_rollouts_come_first_and_are_checked_and_all_that_trains_reads_them(tmp_path: Path):
+    found = planned(tmp_path, rollouts={"files": ["configs/collect/demo.yaml"], "set": {"demos": 5}})
+    assert list(found.steps)[:2] == ["rollouts", "check"]
+    assert found.steps["rollouts"].whole
+    trained = [step for step in found.steps.values() if step.stage.startswith("train_")]
+    assert all(step.needs[0] == "rollouts" for step in trained)
+    assert all(str(found.steps["rollouts"].product) in step.words for step in trained)
+    other = planned(tmp_path, rollouts={"files": ["configs/collect/demo.yaml"], "set": {"demos": 6}})
+    assert not set(keys(found, "evaluate_policy").values()) & set(keys(other, "evaluate_policy").values())
+
+
+def test_a_given_policy_is_only_evaluated(tmp_path: Path):
+    policy = "checkpoints/pocket_two_stage"
+    found = planned(tmp_path, cells={"given": {"policy": policy}})
+    assert [step.stage for step in found.steps.values()] == ["evaluate_policy"]
+    (step,) = found.steps.values()
+    assert step.words[step.words.index("--policy") + 1] == policy
+    with pytest.raises(UserError, match="not a finished policy"):
+        planned(tmp_path, cells={"given": {"policy": "checkpoints/absent"}})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"compare": [["two_stage", "jiont"]]}, "jiont"),
+        ({"cels": {}}, "did you mean 'cells'"),
+        ({"cells": {}}, "has no 'cells'"),
+        ({"cells": {"a": {"file": []}}}, "did you mean 'files'"),
+        (
+            {"cells": {"a": {"files": ["configs/policy/para.yaml"], "set": {"trainer.step": 1}}}},
+            "trainer.steps",
+        ),
+        ({"evaluate": {"files": ["configs/evaluation/absent.yaml"]}}, "does not exist"),
+    ],
+)
+def test_a_wrong_file_is_one_clear_error(tmp_path: Path, change: dict[str, object], message: str):
+    with pytest.raises(UserError, match=message):
+        planned(tmp_path, **change)
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "configs/experiments").glob("*.yaml")), ids=lambda path: path.stem
+)
+def test_every_shipped_experiment_is_valid(path: Path):
+    found = plan(read(path))
+    for a, b in found.experiment.compare:
+        assert {a, b} <= set(found.experiment.cells)

@@ -1,0 +1,83 @@
+"""What an experiment leaves in `results/`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from vidpara.evaluation import results
+from vidpara.evaluation.results import Episode, Results
+from vidpara.experiment import publish
+from vidpara.experiment.declare import CellRecipe, Experiment, Recipe
+from vidpara.experiment.plan import Cell, Plan, Step
+from vidpara.types import EpisodeStart
+
+
+def result(cell: str, placed: str) -> Results:
+    """`placed` has one letter an episode: P for PLACE, m for MISS."""
+    episodes = tuple(
+        Episode(EpisodeStart(i, (), (0.0, 0.0)), "PLACE" if letter == "P" else "MISS", 9, 3, 1.0)
+        for i, letter in enumerate(placed)
+    )
+    return Results(cell, episodes, "python", {}, {}, 0, {})
+
+
+def step(name: str, stage: str, product: Path) -> Step:
+    return Step(name, stage, (), "", (), product, product.with_suffix(".log"))
+
+
+@pytest.fixture
+def finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Plan:
+    """Two cells with seeds 0 and 1, of which `joint-seed1` is not finished."""
+    monkeypatch.chdir(tmp_path)
+    cells, steps = [], {}
+    for name, placed in {
+        "two-seed0": "PPPPPPPPm",
+        "joint-seed0": "PmmmmmmmP",
+        "two-seed1": "PPPPPPPPP",
+    }.items():
+        policy = step(f"{name} train", "train_policy", Path("runs") / name / "workspace.json")
+        judged = step(f"{name} evaluate", "evaluate_policy", Path("runs") / name / "result.json")
+        policy.product.parent.mkdir(parents=True)
+        (policy.product.parent / "config.yaml").write_text("trainer: {steps: 9}\n")
+        (policy.product.parent / "command.txt").write_text("python stages/train_policy.py\n")
+        (policy.product.parent / "metrics.jsonl").write_text(
+            '{"step": 1, "train_step/loss": 3.0}\n{"step": 2, "val/loss": 2.0, "train_step/lr": 1.0}\n'
+        )
+        results.write(judged.product, result(name, placed))
+        steps |= {policy.name: policy, judged.name: judged}
+        cells.append(Cell(name, (policy.name, judged.name), Path("results/study") / f"{name}.json"))
+    missing = step("joint-seed1 evaluate", "evaluate_policy", Path("runs/absent/result.json"))
+    cells.append(Cell("joint-seed1", (missing.name,), Path("results/study/joint-seed1.json")))
+    recipes = {"two": CellRecipe(), "joint": CellRecipe()}
+    experiment = Experiment(
+        "study", recipes, Recipe(), compare=(("two", "joint"),), results=Path("results/study")
+    )
+    return Plan(experiment, tuple(cells), steps | {missing.name: missing})
+
+
+def test_finished_cells_are_published_with_their_training(finished: Plan):
+    assert list(publish.publish(finished)) == ["two-seed0", "joint-seed0", "two-seed1"]
+    assert results.read(Path("results/study/two-seed0.json")).count("PLACE") == 8
+    training = json.loads(Path("results/study/two-seed0.training.json").read_text())["train_policy"]
+    assert training["metrics"] == [{"step": 2, "val/loss": 2.0}]
+    assert not Path("results/study/joint-seed1.json").exists()
+
+
+def test_the_table_names_each_cell_and_the_pairs_are_tested_seed_by_seed(finished: Plan):
+    publish.publish(finished)
+    lines = Path("results/study/table.md").read_text().splitlines()
+    assert "| two-seed0 | 8/9 = 89 % | 0 | 1 | 57–98 % |" in lines
+    assert [line for line in lines if line.startswith("| two-seed") and "| joint-" in line] == [
+        "| two-seed0 | joint-seed0 | 7 | 1 | 0.07 |"
+    ]
+
+
+def test_the_page_shows_what_is_finished(finished: Plan):
+    shown = publish.page(finished)
+    assert shown.results == tuple(
+        Path("runs") / name / "result.json" for name in ("two-seed0", "joint-seed0", "two-seed1")
+    )
+    assert shown.runs == ()  # no training has written its last file

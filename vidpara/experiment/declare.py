@@ -1,0 +1,115 @@
+"""What an experiment file may say."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from vidpara.cli import UserError
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """YAML files and flags of one stage."""
+
+    files: tuple[str, ...] = ()
+    set: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class CellRecipe(Recipe):
+    """A policy's training and, with the prefix `evaluate.`, what is special about its evaluation.
+
+    `sweep` maps flags to lists of values, whose product becomes as many cells. `policy` names a finished policy, which
+    is evaluated as it is.
+    """
+
+    sweep: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    policy: str = ""
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """An experiment file. `overlays` follow every training's own files; `sweep` is common to all trained cells.
+
+    With `rollouts` the demonstrations are collected first, otherwise those that the configurations name are used.
+    `compare` names pairs of cells for McNemar's test, which is made for every combination of swept values that both
+    have. `title`, `notes` and `pictures` are for the page.
+    """
+
+    name: str
+    cells: Mapping[str, CellRecipe]
+    evaluate: Recipe
+    rollouts: Recipe = field(default_factory=Recipe)
+    video: Recipe = field(default_factory=Recipe)
+    overlays: tuple[str, ...] = ()
+    sweep: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    compare: tuple[tuple[str, str], ...] = ()
+    runs: Path = Path("runs")
+    results: Path = Path("results")
+    data: Path = Path("data")
+    title: str = ""
+    notes: tuple[str, ...] = ()
+    pictures: tuple[Path, ...] = ()
+
+
+def read(path: Path) -> Experiment:
+    """Read an experiment file; `runs` and `results` are folders named like it where the file does not say.
+
+    Raises:
+        UserError: it is missing, not YAML, has unknown keys, or lacks cells or an evaluation.
+    """
+    if not path.is_file():
+        raise UserError(f"experiment file {path} does not exist")
+    try:
+        content = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise UserError(f"{path} is not valid YAML: {error}") from error
+    tree = {"name": path.stem, **_mapping(content, path, "the file")}
+    _known_keys(Experiment, tree, path, "the file")
+    for key in ("cells", "evaluate"):
+        if not tree.get(key):
+            raise UserError(
+                f"{path} has no '{key}'; an experiment names its cells and how they are evaluated"
+            )
+    for key in ("evaluate", "rollouts", "video"):
+        tree[key] = _recipe(Recipe, tree.get(key, {}), path, key)
+    cells = _mapping(tree["cells"], path, "cells").items()
+    tree["cells"] = {name: _recipe(CellRecipe, value, path, f"cells.{name}") for name, value in cells}
+    for key in ("overlays", "notes"):
+        tree[key] = tuple(tree.get(key, ()))
+    tree["pictures"] = tuple(map(Path, tree.get("pictures", ())))
+    tree["compare"] = tuple((a, b) for a, b in tree.get("compare", ()))
+    for key in ("runs", "results"):
+        tree[key] = Path(tree.get(key) or Path(key) / tree["name"])
+    tree["data"] = Path(tree.get("data", "data"))
+    for name in {name for pair in tree["compare"] for name in pair} - set(tree["cells"]):
+        raise UserError(f"{path}: compare names the cell '{name}'; the cells are {', '.join(tree['cells'])}")
+    return Experiment(**tree)
+
+
+def _recipe(kind: type[Recipe], content: Any, path: Path, where: str) -> Any:
+    tree = _mapping(content, path, where)
+    _known_keys(kind, tree, path, where)
+    return kind(**{**tree, "files": tuple(tree.get("files", ()))})
+
+
+def _known_keys(kind: type, tree: Mapping[str, Any], path: Path, where: str) -> None:
+    known = [item.name for item in dataclasses.fields(kind)]
+    for key in tree:
+        if key not in known:
+            near = difflib.get_close_matches(str(key), known, n=1)
+            hint = f"; did you mean '{near[0]}'?" if near else ""
+            raise UserError(f"{path}: {where}: unknown key '{key}'{hint}")
+
+
+def _mapping(content: Any, path: Path, where: str) -> dict[str, Any]:
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: {where} holds a {type(content).__name__}, expected a mapping")
+    return content

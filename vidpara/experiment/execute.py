@@ -1,0 +1,128 @@
+"""Run the unfinished steps of a plan, each as soon as those it needs are finished."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Mapping
+from typing import Literal, NamedTuple
+
+from vidpara.experiment.executors import Executor, Job
+from vidpara.experiment.plan import Plan, Step
+
+INTERVAL = 0.5
+TAIL = 4000
+State = Literal["waiting", "running", "finished", "failed", "blocked"]
+"""`blocked`: a step that this one needs has failed."""
+
+
+class Standing(NamedTuple):
+    """How far a step is; `note` is its progress, or the last line of what it said when it failed."""
+
+    state: State
+    note: str = ""
+
+
+def run(
+    plan: Plan, executor: Executor, show: Callable[[Mapping[str, Standing]], None]
+) -> dict[str, Standing]:
+    """Run everything that is not finished and return how each step ended. A failed step does not stop the others.
+
+    `show` gets the standings again and again. On an interrupt the running steps save and stop first.
+    """
+    standing = {name: _at_first(step) for name, step in plan.steps.items()}
+    jobs: dict[str, Job] = {}
+    began: dict[str, float] = {}
+    try:
+        while jobs or any(value.state == "waiting" for value in standing.values()):
+            for name, status in [(name, job.poll()) for name, job in jobs.items()]:
+                standing[name] = _now(plan.steps[name], status)
+                if status is not None:
+                    del jobs[name]
+                    add_seconds(plan.steps[name], time.monotonic() - began[name])
+            for name in _blocked(plan, standing):
+                standing[name] = Standing("blocked")
+            names, alone = _next(plan, standing, executor.free)
+            for name in names:
+                began[name] = time.monotonic()
+                jobs[name] = executor.start(plan.steps[name], alone)
+                standing[name] = Standing("running")
+            show(standing)
+            if jobs:
+                time.sleep(INTERVAL)
+    finally:
+        for name, job in jobs.items():
+            job.stop()
+            add_seconds(plan.steps[name], time.monotonic() - began[name])
+    return standing
+
+
+def _now(step: Step, status: int | None) -> Standing:
+    if status is None:
+        return Standing("running", progress(step))
+    return (
+        Standing("finished") if status == 0 and step.product.exists() else Standing("failed", last_line(step))
+    )
+
+
+def _blocked(plan: Plan, standing: Mapping[str, Standing]) -> list[str]:
+    return [
+        name
+        for name, step in plan.steps.items()
+        if standing[name].state == "waiting"
+        and any(standing[need].state in ("failed", "blocked") for need in step.needs)
+    ]
+
+
+def _next(plan: Plan, standing: Mapping[str, Standing], free: int) -> tuple[list[str], bool]:
+    """Steps to start now, and whether it is one that nothing runs beside."""
+    running = [plan.steps[name] for name, value in standing.items() if value.state == "running"]
+    ready = [
+        step
+        for name, step in plan.steps.items()
+        if standing[name].state == "waiting"
+        and all(standing[need].state == "finished" for need in step.needs)
+    ]
+    if any(step.whole for step in running):
+        return [], False
+    if whole := [step.name for step in ready if step.whole]:
+        return ([] if running else whole[:1]), True
+    alone = len(ready) == 1 and not running
+    return [step.name for step in ready[:free]], alone
+
+
+def seconds(step: Step) -> float:
+    """How long a step has run in all, interruptions apart."""
+    file = step.log.with_suffix(".seconds")
+    return float(file.read_text()) if file.is_file() else 0.0
+
+
+def add_seconds(step: Step, spent: float) -> None:
+    """Remember that a step has run for `spent` seconds more."""
+    step.log.with_suffix(".seconds").write_text(f"{seconds(step) + spent:.1f}\n")
+
+
+def _at_first(step: Step) -> Standing:
+    return Standing("finished" if step.product.exists() else "waiting")
+
+
+def progress(step: Step) -> str:
+    """The newest state of the step's own progress bar."""
+    bars = re.findall(r"(\d+%)\|[^|]*\| *(\d+/\d+) \[([^\]]*)", _tail(step))
+    return (
+        f"{bars[-1][0]} {bars[-1][1]} {bars[-1][2].partition('<')[2].partition(',')[0]} left" if bars else ""
+    )
+
+
+def last_line(step: Step) -> str:
+    """What a failed step said last."""
+    lines = [line.strip() for line in re.split(r"[\r\n]+", _tail(step)) if line.strip()]
+    return f"{lines[-1] if lines else 'no output'} ({step.log})"
+
+
+def _tail(step: Step) -> str:
+    if not step.log.is_file():
+        return ""
+    with step.log.open("rb") as file:
+        file.seek(max(0, step.log.stat().st_size - TAIL))
+        return file.read().decode(errors="replace")

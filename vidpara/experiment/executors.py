@@ -1,0 +1,157 @@
+"""Where steps run: processes of this machine, or jobs of a Slurm cluster through submitit."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import torch
+
+from vidpara.cli import UserError
+from vidpara.experiment.plan import Step
+
+PATIENCE = 120
+"""Seconds that an interrupted step has to save what it finished."""
+
+
+@runtime_checkable
+class Job(Protocol):
+    """A started step."""
+
+    def poll(self) -> int | None:
+        """Exit status, or None while it runs."""
+        ...
+
+    def stop(self) -> None:
+        """Ask it to save and stop; returns when it has."""
+        ...
+
+
+@runtime_checkable
+class Executor(Protocol):
+    """Starts steps; `free` says how many more may run now."""
+
+    @property
+    def free(self) -> int: ...
+
+    def start(self, step: Step, alone: bool) -> Job:
+        """Run a step; `alone`: nothing else can run before it has ended."""
+        ...
+
+
+def command(step: Step) -> list[str]:
+    """The step as a command line for the repository's root."""
+    return [sys.executable, f"stages/{step.stage}.py", *step.words]
+
+
+class Slot(NamedTuple):
+    """What one local job has to itself."""
+
+    cores: frozenset[int]
+    gpus: tuple[int, ...]
+
+
+def slots(jobs: int, cores: Sequence[int], gpus: int) -> list[Slot]:
+    """Divide the machine among `jobs` side by side: the cores evenly, the GPUs one each in turn.
+
+    Raises:
+        UserError: more jobs than cores, which would make every one of them stall.
+    """
+    if not 1 <= jobs <= len(cores):
+        raise UserError(f"--jobs {jobs} on {len(cores)} cores; give 1 to {len(cores)}")
+    return [Slot(frozenset(cores[i::jobs]), (i % gpus,) if gpus else ()) for i in range(jobs)]
+
+
+class Local:
+    """Processes of this machine, each on cores of its own; a step that runs alone has all of them."""
+
+    def __init__(self, jobs: int) -> None:
+        self._free = slots(jobs, sorted(os.sched_getaffinity(0)), torch.cuda.device_count())
+
+    @property
+    def free(self) -> int:
+        return len(self._free)
+
+    def start(self, step: Step, alone: bool) -> Job:
+        taken = self._free[:] if alone else self._free[-1:]
+        del self._free[-len(taken) :]
+        return _Process(step, taken, self._free)
+
+
+class _Process:
+    def __init__(self, step: Step, taken: list[Slot], free: list[Slot]) -> None:
+        self._taken, self._free = taken, free
+        cores = frozenset[int]().union(*(slot.cores for slot in taken))
+        gpus = ",".join(str(gpu) for slot in taken[:1] for gpu in slot.gpus)
+        step.log.parent.mkdir(parents=True, exist_ok=True)
+        with step.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                command(step), stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
+                env=os.environ | {"OMP_NUM_THREADS": str(len(cores))} | ({"CUDA_VISIBLE_DEVICES": gpus} if gpus else {}),
+            )  # fmt: skip
+        with contextlib.suppress(ProcessLookupError):  # it ended at once
+            os.sched_setaffinity(self._process.pid, cores)
+
+    def poll(self) -> int | None:
+        status = self._process.poll()
+        if status is not None:
+            self._free += self._taken
+            self._taken = []
+        return status
+
+    def stop(self) -> None:
+        if self._process.poll() is None:
+            os.killpg(self._process.pid, signal.SIGINT)
+            try:
+                self._process.wait(PATIENCE)
+            except subprocess.TimeoutExpired:
+                os.killpg(self._process.pid, signal.SIGKILL)
+                self._process.wait()
+
+
+class Slurm:
+    """Jobs of a Slurm cluster; `settings` are submitit's (`slurm_partition=gpu`, `gpus_per_node=1`, ...)."""
+
+    def __init__(self, jobs: int, folder: Path, settings: Sequence[str]) -> None:
+        try:
+            submitit = importlib.import_module("submitit")
+        except ModuleNotFoundError as missing:
+            raise UserError(
+                "--executor slurm needs the package 'submitit'; pip install -e '.[slurm]'"
+            ) from missing
+        self._executor = submitit.AutoExecutor(folder=str(folder))
+        self._function = submitit.helpers.CommandFunction
+        if bad := [pair for pair in settings if "=" not in pair]:
+            raise UserError(f"--slurm {bad[0]}: expected NAME=VALUE, such as slurm_partition=gpu")
+        pairs = (pair.split("=", 1) for pair in settings)
+        self._executor.update_parameters(**{k: int(v) if v.isdecimal() else v for k, v in pairs})
+        self._jobs, self._running = jobs, []
+
+    @property
+    def free(self) -> int:
+        self._running = [job for job in self._running if job.poll() is None]
+        return self._jobs - len(self._running)
+
+    def start(self, step: Step, alone: bool) -> Job:
+        step.log.parent.mkdir(parents=True, exist_ok=True)
+        job = _Submitted(self._executor.submit(self._function(command(step))))
+        self._running.append(job)
+        return job
+
+
+class _Submitted:
+    def __init__(self, job: Any) -> None:
+        self._job = job
+
+    def poll(self) -> int | None:
+        return (1 if self._job.exception() is not None else 0) if self._job.done() else None
+
+    def stop(self) -> None:
+        self._job.cancel()

@@ -1,0 +1,233 @@
+"""An experiment -> cells, and the stage commands that each cell needs.
+
+What a command's settings resolve to, the rollouts' content and the steps before it are hashed into the place of its
+product. So a finished step is never run twice, a changed one is never taken for the old one, and cells share what they
+have in common.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import itertools
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from vidpara import cli
+from vidpara.cli import UserError
+from vidpara.config import CheckConfig, CollectConfig, EvaluateConfig, TrainPolicyConfig, TrainVideoConfig
+from vidpara.experiment.declare import CellRecipe, Experiment
+
+SCHEMAS: dict[str, type] = {
+    "collect_rollouts": CollectConfig, "check_rollouts": CheckConfig, "train_video": TrainVideoConfig,
+    "train_policy": TrainPolicyConfig, "evaluate_policy": EvaluateConfig,
+}  # fmt: skip
+FREE = {
+    "run", "video_run", "policy", "output", "cell", "workers", "videos", "cache", "wandb", "project", "log_every",
+    "validate_every", "checkpoint_every", "keep_checkpoints", "rollouts",
+}  # fmt: skip
+"""Settings that do not change a result, or that the hash takes by content instead of by path."""
+EVALUATION = "evaluate."
+"""Prefix of a cell's flags that are meant for its evaluation."""
+
+
+class Step(NamedTuple):
+    """One stage command. `key` is the hash of all that determines its result; `product` exists once it is finished."""
+
+    name: str
+    stage: str
+    words: tuple[str, ...]
+    key: str
+    needs: tuple[str, ...]
+    product: Path
+    log: Path
+    whole: bool = False
+    """It uses all cores by itself, so nothing runs beside it."""
+
+    @property
+    def folder(self) -> Path:
+        """The run folder of a training."""
+        return self.product.parent
+
+
+class Cell(NamedTuple):
+    """One policy with its evaluation: the names of its steps, in order, and the file that its result becomes."""
+
+    name: str
+    steps: tuple[str, ...]
+    result: Path
+
+
+class Plan(NamedTuple):
+    """All cells, and the steps by name: a step stands before those that need it. No cell needs the rollouts' check."""
+
+    experiment: Experiment
+    cells: tuple[Cell, ...]
+    steps: Mapping[str, Step]
+
+
+def plan(experiment: Experiment, overlays: Sequence[str] = (), only: str = "") -> Plan:
+    """Cells and steps of an experiment; `overlays` replace the file's own, `only` keeps cells whose name holds it.
+
+    Raises:
+        UserError: a cell's files or flags do not fit their stage, or no cell is left.
+    """
+    steps: dict[str, Step] = {}
+    cells = []
+    planner = _Planner(experiment, tuple(overlays) or experiment.overlays)
+    for base, recipe in experiment.cells.items():
+        for suffix, swept in _product({**({} if recipe.policy else experiment.sweep), **recipe.sweep}):
+            name = f"{base}{suffix}"
+            if only in name:
+                found = planner.cell(name, recipe, swept)
+                steps |= {step.name: step for step in found}
+                cells.append(
+                    Cell(name, tuple(step.name for step in found), experiment.results / f"{name}.json")
+                )
+    if not cells:
+        raise UserError(f"no cell of '{experiment.name}' has '{only}' in its name")
+    if planner.collected and planner.collected.name in steps:
+        first = [planner.collected, planner.check(planner.collected)]
+        steps = {step.name: step for step in first} | steps
+    return Plan(experiment, tuple(cells), steps)
+
+
+class _Planner:
+    def __init__(self, experiment: Experiment, overlays: tuple[str, ...]) -> None:
+        self.experiment, self.overlays = experiment, overlays
+        self.collected = self._collection() if experiment.rollouts.files else None
+
+    def cell(self, name: str, recipe: CellRecipe, swept: Mapping[str, Any]) -> list[Step]:
+        flags = {**recipe.set, **swept}
+        judging = {k.removeprefix(EVALUATION): v for k, v in flags.items() if k.startswith(EVALUATION)}
+        training = {k: v for k, v in flags.items() if not k.startswith(EVALUATION)}
+        trained = [] if recipe.policy else self._training(name, recipe, training)
+        folder = recipe.policy or str(trained[-1].folder)
+        files, settings = self.experiment.evaluate.files, {**self.experiment.evaluate.set, **judging}
+        words = (*files, *_flags(settings), "--policy", folder, "--cell", name)
+        content = _digest_folder(Path(recipe.policy)) if recipe.policy else ""
+        key = self._key("evaluate_policy", words, name, trained[-1:], content)
+        place = self.experiment.runs / key / f"{name}.json"
+        words = (*words, "--output", str(place))
+        needs = tuple(step.name for step in trained[-1:])
+        step = Step(
+            f"{name} evaluate", "evaluate_policy", words, key, needs, place, place.with_suffix(".log")
+        )
+        return [*trained, step]
+
+    def _training(self, name: str, recipe: CellRecipe, settings: Mapping[str, Any]) -> list[Step]:
+        """The steps up to the policy: rollouts, and stage one where the recipe starts from it."""
+        before = [self.collected] if self.collected else []
+        words = (*recipe.files, *self.overlays, *_flags(settings), *self._rollouts())
+        if _load("train_policy", words, name).video_run is not None:
+            video = self.experiment.video
+            flags = (*video.files, *self.overlays, *_flags(video.set), *self._rollouts())
+            before.append(self._run("video", "train_video", flags, before, "autoencoder"))
+            words = (*words, "--video_run", str(before[-1].folder))
+        return [*before, self._run(name, "train_policy", words, before, "workspace.json")]
+
+    def _run(self, name: str, stage: str, words: tuple[str, ...], needs: Sequence[Step], last: str) -> Step:
+        """A training; `last` is what its stage writes at the very end."""
+        key = self._key(stage, words, name, needs)
+        folder = self.experiment.runs / key / name
+        label = "video" if stage == "train_video" else f"{name} train"
+        words = (*words, "--run", str(folder), "--data.cache", str(self.experiment.runs / "latents"))
+        log = folder.with_suffix(".log")
+        return Step(label, stage, words, key, tuple(step.name for step in needs), folder / last, log)
+
+    def _collection(self) -> Step:
+        recipe = self.experiment.rollouts
+        words = (*recipe.files, *_flags(recipe.set))
+        key = self._key("collect_rollouts", words, "rollouts", [])
+        file = self.experiment.data / f"{Path(recipe.files[0]).stem}-{key}.hdf5"
+        words = (*words, "--output", str(file))
+        return Step(
+            "rollouts", "collect_rollouts", words, key, (), file, file.with_suffix(".log"), whole=True
+        )
+
+    def check(self, collected: Step) -> Step:
+        """The pictures that tell whether the collected numbers and pixels agree."""
+        folder = self.experiment.runs / collected.key / "check"
+        words = (*self._rollouts(), "--output", str(folder))
+        _load("check_rollouts", words, "check")
+        return Step(
+            "check", "check_rollouts", words, collected.key, (collected.name,), folder / "sheet.png",
+            folder.with_suffix(".log"),
+        )  # fmt: skip
+
+    def _rollouts(self) -> tuple[str, ...]:
+        return ("--data.rollouts", str(self.collected.product)) if self.collected else ()
+
+    def _key(
+        self, stage: str, words: Sequence[str], name: str, needs: Sequence[Step], content: str = ""
+    ) -> str:
+        config = _load(stage, words, name)
+        files = config.data.rollouts if hasattr(config, "data") and not self.collected else ()
+        determined = [stage, _changed(config), [step.key for step in needs], [*map(_digest, files), content]]
+        return hashlib.sha256(json.dumps(determined, sort_keys=True, default=str).encode()).hexdigest()[:10]
+
+
+def _load(stage: str, words: Sequence[str], name: str) -> Any:
+    try:
+        return cli.load(SCHEMAS[stage], words)
+    except UserError as error:
+        raise UserError(f"{name}: {error}") from error
+
+
+def _changed(config: Any) -> dict[str, Any]:
+    """Settings that differ from their default, so that a new setting whose default changes nothing keeps the hash."""
+    found = {}
+    for item in dataclasses.fields(config):
+        value = getattr(config, item.name)
+        default = item.default_factory() if item.default_factory is not dataclasses.MISSING else item.default
+        if dataclasses.is_dataclass(value):
+            found[item.name] = _changed(value)
+        elif value != default and item.name not in FREE:
+            found[item.name] = value
+    return {name: value for name, value in found.items() if value != {}}
+
+
+def _digest(path: Path) -> str:
+    if not path.is_file():
+        return f"missing {path}"
+    modified = path.stat().st_mtime_ns
+    if (path, modified) not in _known:
+        with path.open("rb") as file:
+            _known[path, modified] = hashlib.file_digest(file, "sha256").hexdigest()
+    return _known[path, modified]
+
+
+def _digest_folder(folder: Path) -> str:
+    """All weights and settings of a finished policy.
+
+    Raises:
+        UserError: there is no such folder.
+    """
+    files = sorted(path for path in folder.rglob("*") if path.suffix in (".safetensors", ".json", ".yaml"))
+    if not files:
+        raise UserError(f"{folder} is not a finished policy run; give one as the cell's 'policy'")
+    return " ".join(map(_digest, files))
+
+
+_known: dict[tuple[Path, int], str] = {}
+
+
+def _product(sweep: Mapping[str, Sequence[Any]]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(suffix of the cell's name, flags) of every combination of swept values."""
+    for values in itertools.product(*sweep.values()):
+        pairs = dict(zip(sweep, values, strict=True))
+        yield "".join(f"-{key.rpartition('.')[2]}{_short(value)}" for key, value in pairs.items()), pairs
+
+
+def _short(value: Any) -> str:
+    return "_".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _flags(settings: Mapping[str, Any]) -> list[str]:
+    return [
+        word
+        for key, value in settings.items()
+        for word in (f"--{key}", *(map(str, value) if isinstance(value, list) else [str(value)]))
+    ]
