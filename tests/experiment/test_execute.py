@@ -1,4 +1,4 @@
-"""Steps run once, after those they need. The stages are replaced by small scripts: what they compute is not the point."""
+"""Steps run once, after those they need. Small scripts stand for the stages: what those compute is not the point."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import pytest
 
 from vidpara.cli import UserError
 from vidpara.experiment import execute, executors
+from vidpara.experiment.declare import Experiment, Recipe
 from vidpara.experiment.execute import Standing
 from vidpara.experiment.executors import Local, slots
-from vidpara.experiment.declare import Experiment, Recipe
 from vidpara.experiment.plan import Cell, Plan, Step
 
 

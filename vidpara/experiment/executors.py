@@ -90,11 +90,12 @@ class _Process:
         self._taken, self._free = taken, free
         cores = frozenset[int]().union(*(slot.cores for slot in taken))
         gpus = ",".join(str(gpu) for slot in taken[:1] for gpu in slot.gpus)
+        threads = {"OMP_NUM_THREADS": str(len(cores))}
         step.log.parent.mkdir(parents=True, exist_ok=True)
         with step.log.open("ab") as log:
             self._process = subprocess.Popen(
                 command(step), stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
-                env=os.environ | {"OMP_NUM_THREADS": str(len(cores))} | ({"CUDA_VISIBLE_DEVICES": gpus} if gpus else {}),
+                env=os.environ | threads | ({"CUDA_VISIBLE_DEVICES": gpus} if gpus else {}),
             )  # fmt: skip
         with contextlib.suppress(ProcessLookupError):  # it ended at once
             os.sched_setaffinity(self._process.pid, cores)
