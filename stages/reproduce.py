@@ -7,6 +7,7 @@ After an interrupt the same command goes on. Another size: --overlays configs/fu
 
 from __future__ import annotations
 
+import signal
 import sys
 from pathlib import Path
 from typing import Literal
@@ -64,6 +65,7 @@ def main(
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's stop is an interrupt like any other
     try:
         tyro.cli(main)
     except UserError as error:
