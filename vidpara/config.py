@@ -292,6 +292,9 @@ class ControllerConfig:
 
     execute: int = 3
     """Points of each chunk that are executed before the policy looks again."""
+    stall: float = 0.01
+    """Where the end effector has moved less than this (metres) since the last look, the whole chunk is executed: the
+    same picture would give the same plan again. 0 turns it off."""
     rotation: Literal["zero", "predicted"] = "zero"
     gain: float = 1.4
     tolerance: float = 0.01

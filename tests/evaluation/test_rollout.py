@@ -73,17 +73,33 @@ def test_recording_changes_nothing_but_the_frames():
 
 @pytest.mark.parametrize("execute", [1, 2, STEPS])
 def test_a_chunk_is_executed_for_as_many_points_as_configured(execute: int):
-    config = ControllerConfig(execute=execute, steps_per_point=4, max_steps_per_point=4)
+    config = ControllerConfig(execute=execute, steps_per_point=4, max_steps_per_point=4, stall=0)
     _, result = run(Scripted(object_xy=(0.1, 0.0)), config, max_steps=96)
     assert result.looks == 96 / (4 * execute)
 
 
 def test_a_point_is_left_when_reached_and_at_the_latest_after_the_cap():
-    near = ControllerConfig(execute=1, steps_per_point=2, max_steps_per_point=50, tolerance=10.0)
-    far = ControllerConfig(execute=1, steps_per_point=2, max_steps_per_point=50, tolerance=-1.0)
+    near = ControllerConfig(execute=1, steps_per_point=2, max_steps_per_point=50, tolerance=10.0, stall=0)
+    far = ControllerConfig(execute=1, steps_per_point=2, max_steps_per_point=50, tolerance=-1.0, stall=0)
     miss = (0.1, 0.0)
     assert run(Scripted(object_xy=miss), near)[1].looks == 50
     assert run(Scripted(object_xy=miss), far)[1].looks == 2
+
+
+class Hesitant(Scripted):
+    """Plans to stay for half of each chunk, then to go one way: looking again too early, it never goes."""
+
+    def act(self, observation: Observation) -> ActionChunk:
+        chunk, here = super().act(observation), observation.start.position[:, None]
+        goes = (torch.arange(STEPS) >= STEPS // 2)[None, :, None]
+        return chunk._replace(position=here + goes * torch.tensor([0.05, 0.0, 0.0]))
+
+
+def test_a_plan_that_only_later_moves_is_carried_out_when_nothing_has_moved_since_the_last_look():
+    start_of_plan = ControllerConfig(execute=STEPS // 2, stall=0)
+    assert np.linalg.norm(run(Hesitant(), start_of_plan)[0].position[:2]) == pytest.approx(0, abs=1e-6)
+    whole_plan = ControllerConfig(execute=STEPS // 2)
+    assert run(Hesitant(), whole_plan)[0].position[0] > 0.1
 
 
 def test_the_step_cap_holds_inside_a_chunk():

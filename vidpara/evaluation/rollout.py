@@ -49,6 +49,10 @@ def run_episode(
 ) -> EpisodeResult:
     """Drive `simulator` with the policy behind `ask` (unbatched in, unbatched out) until success or `max_steps`.
 
+    The policy has no memory: where nothing has moved it would see the same picture and make the same plan again, for
+    instance with the gripper just closed. So after a look since which the end effector has moved less than
+    `config.stall` the whole chunk is executed.
+
     LIBERO's success rule: the episode ends as PLACE at the first step at which the goal predicate holds. The camera
     is rendered only when the policy looks; with `record` also at every point, for a smooth video.
 
@@ -59,10 +63,13 @@ def run_episode(
     state = simulator.reset(start)
     steps, looks, lifted = 0, 0, False
     frames: list[Frame] = []
+    seen_from = np.full(3, np.inf)
     while steps < max_steps:
         observation = simulator.observe()
         chunk, looks = _checked(ask(observation), config), looks + 1
-        for point in range(config.execute):
+        moved = np.linalg.norm(state.position - seen_from)
+        seen_from = state.position
+        for point in range(config.execute if moved >= config.stall else len(chunk.position)):
             if record and steps < max_steps:
                 seen = simulator.observe() if point else observation
                 frames.append(Frame(seen, chunk, point, steps, lifted))
