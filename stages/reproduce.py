@@ -65,7 +65,9 @@ def main(
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's stop is an interrupt like any other
+    signal.signal(
+        signal.SIGTERM, signal.default_int_handler
+    )  # a scheduler's stop is an interrupt like any other
     try:
         tyro.cli(main)
     except UserError as error:

@@ -25,7 +25,9 @@ ROOT = Path(__file__).parents[1]
 GOLDEN = Path(__file__).parent / "golden"
 VARIANTS = ("para", "global_regression")
 STEPS, SAMPLES, SIZE = 4, 4, 32
-SPACE = Workspace((SIZE, SIZE), (-0.3, -0.3, 0.9), (0.3, 0.3, 1.3), ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)))
+SPACE = Workspace(
+    (SIZE, SIZE), (-0.3, -0.3, 0.9), (0.3, 0.3, 1.3), ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
+)
 
 
 def sample(index: int, channels: int, context: int) -> Batch:
@@ -35,7 +37,9 @@ def sample(index: int, channels: int, context: int) -> Batch:
         torch.tensor([[40.0, 0, SIZE / 2], [0, 40.0, SIZE / 2], [0, 0, 1]]),
         torch.tensor([[1.0, 0, 0, 0], [0, -1, 0, 0], [0, 0, -1, 2.6], [0, 0, 0, 1]]),
     )
-    ends = torch.rand(2, 3, generator=generator) * torch.tensor([0.5, 0.5, 0.35]) + torch.tensor([-0.25, -0.25, 0.92])
+    ends = torch.rand(2, 3, generator=generator) * torch.tensor([0.5, 0.5, 0.35]) + torch.tensor(
+        [-0.25, -0.25, 0.92]
+    )
     path = torch.lerp(ends[0], ends[1], torch.linspace(0, 1, 7)[:, None])
     lenses = Camera(camera.intrinsics[None], camera.world_from_camera[None])
     actions = Actions(
@@ -57,7 +61,9 @@ def losses(variant: str) -> dict[str, list[float]]:
     torch.manual_seed(0)
     unet = random_unet(config.unet, config.autoencoder.channels, 7)
     frames = torch.rand(64, 3, SIZE, SIZE) * 2 - 1
-    policy = build_policy(config, unet, PatchPCA.fit(frames, AutoencoderConfig("patch_pca", None, 8, 16)), SPACE)
+    policy = build_policy(
+        config, unet, PatchPCA.fit(frames, AutoencoderConfig("patch_pca", None, 8, 16)), SPACE
+    )
     groups = [
         ParamGroup("backbone", list(policy.backbone.parameters()), config.optimizer.of_backbone, hidden=True),
         ParamGroup("head", list(policy.head.parameters()), config.optimizer.lr),

@@ -170,6 +170,15 @@ def test_videos_can_be_added_to_a_finished_evaluation(tmp_path: Path, here: list
     assert recording.path(tmp_path / "a.json", 0).exists()
 
 
+def test_the_videos_of_an_earlier_evaluation_do_not_stand_for_this_ones(tmp_path: Path):
+    evaluate(settings(tmp_path, videos=1))
+    film = recording.path(tmp_path / "a.json", 0)
+    (tmp_path / "a.json").unlink()
+    film.write_bytes(b"of another policy")
+    evaluate(settings(tmp_path, videos=1))
+    assert film.read_bytes() != b"of another policy"
+
+
 def looks(count: int) -> list[Look]:
     image = torch.zeros(8, 8, 3, dtype=torch.uint8)
     return [

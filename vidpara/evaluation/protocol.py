@@ -81,7 +81,7 @@ def evaluate(
     ledger = Ledger(config, fingerprint)
     done = ledger.read()
     videos = [recording.path(config.output, index) for index in range(min(config.videos, config.episodes))]
-    unseen = {index for index, video in enumerate(videos) if not video.exists()}
+    unseen = {index for index, video in enumerate(videos) if index not in done or not video.exists()}
     jobs = [
         Job(index, start, index < len(videos), config.controller, config.max_steps)
         for index, start in enumerate(starts)
