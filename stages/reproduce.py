@@ -65,9 +65,8 @@ def main(
 
 
 if __name__ == "__main__":
-    signal.signal(
-        signal.SIGTERM, signal.default_int_handler
-    )  # a scheduler's stop is an interrupt like any other
+    for number in (signal.SIGINT, signal.SIGTERM):  # also where a shell or a scheduler had them ignored
+        signal.signal(number, signal.default_int_handler)
     try:
         tyro.cli(main)
     except UserError as error:
