@@ -5,12 +5,11 @@ python stages/compare_results.py results/demo/two_stage.json results/demo/joint.
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import tyro
 
-from vidpara.cli import UserError
+from vidpara.cli import reported
 from vidpara.evaluation import results
 
 
@@ -35,8 +34,5 @@ def main(a: tyro.conf.Positional[Path], b: tyro.conf.Positional[Path]) -> None:
 
 
 if __name__ == "__main__":
-    try:
+    with reported():
         tyro.cli(main)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None

@@ -7,20 +7,33 @@ The same command goes on where a stopped one ended, and adds videos to a finishe
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 
 from vidpara import cli
-from vidpara.build import load_policy
+from vidpara.build import build_clips, build_episodes, load_policy, read_config
 from vidpara.config import EvaluateConfig
 from vidpara.evaluation import protocol, results
+from vidpara.evaluation.evaluators import ActionErrors
+from vidpara.policy import VideoPolicy
 
 
 def main(config: EvaluateConfig, words: list[str]) -> None:
     """Evaluate and print one line."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    policy = load_policy(config.policy).to(device)
-    found = protocol.evaluate(policy, device, results.fingerprint(policy), config, words)
+    policy = load_policy(config.policy, config.denoising_steps).to(device)
+    errors = held_out_errors(config.policy, policy) if config.held_out else {}
+    found = protocol.evaluate(policy, device, results.fingerprint(policy), config, words, measured=errors)
     print(f"{results.summary(found)} -> {config.output}")
+
+
+def held_out_errors(run: Path, policy: VideoPolicy) -> dict[str, float]:
+    """The plan's errors on the demos that were held out from the policy's training."""
+    data = read_config(run).data
+    episodes = build_episodes(data)
+    _, held_out = build_clips(data, episodes, policy.autoencoder, policy.image_encoder)
+    return dict(ActionErrors(held_out)(policy, 0))
 
 
 if __name__ == "__main__":

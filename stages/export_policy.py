@@ -4,17 +4,10 @@ python stages/export_policy.py --run runs/two_stage --output checkpoints/pocket_
 """
 
 import shutil
-from dataclasses import dataclass
-from pathlib import Path
 
 from vidpara.build import load_policy, read_workspace, save_policy
 from vidpara.cli import main
-
-
-@dataclass(frozen=True)
-class ExportConfig:
-    run: Path = Path("runs/two_stage")
-    output: Path = Path("checkpoints/policy")
+from vidpara.config import ExportConfig
 
 
 def run(config: ExportConfig, argv: list[str]) -> None:

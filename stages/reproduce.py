@@ -8,20 +8,19 @@ After an interrupt the same command goes on. Another size: --overlays configs/fu
 from __future__ import annotations
 
 import signal
-import sys
 from pathlib import Path
 from typing import Literal
 
 import tyro
 
-from vidpara.cli import UserError
+from vidpara.cli import UserError, reported
+from vidpara.evaluation import results
 from vidpara.experiment import publish
 from vidpara.experiment.declare import read
-from vidpara.experiment.execute import run
+from vidpara.experiment.execute import alone, run
 from vidpara.experiment.executors import Local, Slurm, command
-from vidpara.experiment.plan import plan
+from vidpara.experiment.plan import plan, spared
 from vidpara.experiment.table import LiveTable
-from vidpara.report.page import write_page
 
 
 def main(
@@ -31,6 +30,7 @@ def main(
     overlays: tuple[str, ...] = (),
     executor: Literal["local", "slurm"] = "local",
     slurm: tuple[str, ...] = (),
+    reuse: bool = False,
     dry_run: bool = False,
 ) -> None:
     """Run an experiment.
@@ -42,23 +42,27 @@ def main(
         overlays: YAML files that replace the experiment's own overlays, for another size.
         executor: this machine, or a Slurm cluster through submitit.
         slurm: settings for submitit, such as slurm_partition=gpu gpus_per_node=1 timeout_min=600.
+        reuse: count cells as finished whose results are in the repository, made by the same plan.
         dry_run: print the commands that are still to run, and run nothing.
     """
     planned = plan(read(experiment), overlays, only)
+    spare = spared(planned, publish.published(planned)) if reuse else set()
     if dry_run:
-        for step in planned.steps.values():
-            print("finished" if step.product.exists() else "to run  ", " ".join(command(step)[1:]))
+        for name, step in planned.steps.items():
+            finished = step.product.exists() or name in spare
+            print("finished" if finished else "to run  ", " ".join(command(step)[1:]))
         return
     machine = Local(jobs) if executor == "local" else Slurm(jobs, planned.experiment.runs / "slurm", slurm)
-    try:
-        with LiveTable(planned) as live:
-            standing = run(planned, machine, live.show)
-    finally:
-        found = publish.publish(planned)
+    with alone(planned):
+        try:
+            with LiveTable(planned) as live:
+                standing = run(planned, machine, live.show, spare)
+        finally:  # an interrupt leaves the table and the page of what is finished
+            found = publish.publish(planned)
+    for result in found.values():
+        print(results.summary(result))
     if found:
-        write_page(publish.page(planned))
-    print(publish.summary(list(found.values())))
-    print(f"{planned.experiment.results}/page.html")
+        print(publish.page_path(planned))
     if failed := {name: value for name, value in standing.items() if value.state == "failed"}:
         lines = "; ".join(f"{name}: {value.note}" for name, value in failed.items())
         raise UserError(f"{len(failed)} of {len(standing)} steps failed: {lines}")
@@ -67,11 +71,5 @@ def main(
 if __name__ == "__main__":
     for number in (signal.SIGINT, signal.SIGTERM):  # also where a shell or a scheduler had them ignored
         signal.signal(number, signal.default_int_handler)
-    try:
+    with reported():
         tyro.cli(main)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
-    except KeyboardInterrupt:
-        print("interrupted; the same command goes on where this one stopped", file=sys.stderr)
-        raise SystemExit(130) from None

@@ -9,7 +9,7 @@ from vidpara import build
 from vidpara.cli import dump, main
 from vidpara.config import TrainPolicyConfig
 from vidpara.data.clips import workspace
-from vidpara.evaluation.evaluators import ActionErrors, Strips
+from vidpara.evaluation.evaluators import ActionErrors, ImaginedPlans, Strips
 from vidpara.training.optimizer import ParamGroup
 from vidpara.training.processes import processes
 from vidpara.training.trainer import train
@@ -28,6 +28,7 @@ def run(config: TrainPolicyConfig, argv: list[str]) -> None:
         training, validation = build.build_clips(config.data, episodes, autoencoder, policy.image_encoder)
     if config.trainer.overfit_one_sample:
         training = validation = Subset(training, [0])
+    vis = config.run / "vis"
     policy = train(
         policy,
         training,
@@ -44,7 +45,11 @@ def run(config: TrainPolicyConfig, argv: list[str]) -> None:
         run=config.run,
         resolved=resolved,
         argv=argv,
-        evaluators=[ActionErrors(validation), Strips(training, validation, config.run / "vis")],
+        evaluators=[
+            ActionErrors(validation),
+            Strips(training, validation, vis),
+            ImaginedPlans(validation, config.sample_steps, vis),
+        ],
     )
     if state.is_main_process:
         build.save_policy(config.run, policy, space)

@@ -8,10 +8,12 @@ import pytest
 import torch
 from diffusers import AutoencoderKLTemporalDecoder
 
-from vidpara.build import build_autoencoder, build_image_encoder, build_unet
+from vidpara.build import build_autoencoder, build_image_encoder, build_policy, build_unet
 from vidpara.cli import UserError
-from vidpara.config import AutoencoderConfig, ImageEncoderConfig, UNetConfig
+from vidpara.config import AutoencoderConfig, ImageEncoderConfig, PolicyConfig, TrainPolicyConfig, UNetConfig
+from vidpara.models.autoencoder import PatchPCA
 from vidpara.models.svd import random_unet
+from vidpara.types import Workspace
 
 SMALL = UNetConfig(channels=(32, 64), attention=(False, True), context_dim=16)
 
@@ -50,3 +52,22 @@ def test_missing_weights_are_one_clear_line(tmp_path):
         build_autoencoder(AutoencoderConfig("svd"))
     with pytest.raises(UserError, match=r"needs --image_encoder\.weights"):
         build_image_encoder(ImageEncoderConfig("clip"), 16)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (PolicyConfig(sigma=10.0, future="mean"), "set --policy.future noise"),
+        (PolicyConfig(denoising_steps=4), "set --policy.sigma lower"),
+        (PolicyConfig(denoising_steps=0), "at least 1"),
+        (PolicyConfig(taps=(5,)), "decoder blocks 0 to 1"),
+    ],
+)
+def test_a_policy_that_contradicts_itself_is_refused(settings: PolicyConfig, message: str):
+    config = TrainPolicyConfig(policy=settings)
+    autoencoder = PatchPCA.fit(torch.randn(64, 3, 16, 16), AutoencoderConfig(patch=8, channels=4))
+    space = Workspace(
+        (16, 16), (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
+    )
+    with pytest.raises(UserError, match=message):
+        build_policy(config, random_unet(SMALL, 4, 7), autoencoder, space)

@@ -97,7 +97,7 @@ def test_every_shipped_variant_trains_two_steps_resumes_and_acts(variant, rollou
     names = set().union(*lines)
     assert {"train/loss", "val/loss", "val/pixel_error", "val/height_error", "val/gripper_error"} <= names
     assert {"train_step/loss", "train_step/gripper_loss", "train_step/rotation_loss"} <= names
-    assert {"vis/train_strip", "vis/val_strip"} <= names
+    assert {"vis/train_strip", "vis/val_strip", "vis/imagined"} <= names
     policy, (episode, *_) = load_policy(tmp_path / variant), read_episodes(rollouts)
     camera = Camera(episode.camera.intrinsics[None], episode.camera.world_from_camera[None])
     start = Start(episode.position[:1], episode.opening[:1])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -56,10 +57,14 @@ def build_clips(
         cached[path] = cache_frames(
             of_file, autoencoder.encode, image_encoder, [autoencoder, image_encoder], folder
         )
-    validation = Clips(held_out, [cached[episode.file] for episode in held_out], config.clip)
+    validation = Clips(
+        held_out, [cached[episode.file] for episode in held_out], config.clip, until=config.until
+    )
     step = max(1, len(validation) // config.validation_clips)
     return (
-        Clips(training, [cached[episode.file] for episode in training], config.clip, config.shift),
+        Clips(
+            training, [cached[episode.file] for episode in training], config.clip, config.shift, config.until
+        ),
         Subset(validation, range(0, len(validation), step)),
     )
 
@@ -136,8 +141,9 @@ def build_policy(
     """The whole policy around a given UNet.
 
     Raises:
-        UserError: a tap that the UNet does not have.
+        UserError: a tap that the UNet does not have, or settings of the noise that contradict one another.
     """
+    _check_noise(config)
     blocks = len(unet.up_blocks)
     if not config.policy.taps or not all(0 <= tap < blocks for tap in config.policy.taps):
         raise UserError(f"policy.taps {config.policy.taps}: the UNet has decoder blocks 0 to {blocks - 1}")
@@ -154,6 +160,22 @@ def build_policy(
     )
 
 
+def _check_noise(config: TrainPolicyConfig) -> None:
+    policy, top = config.policy, config.diffusion.sigma_max
+    if policy.denoising_steps < 1:
+        raise UserError(f"policy.denoising_steps {policy.denoising_steps} must be at least 1")
+    if policy.future == "mean" and policy.sigma < top:
+        raise UserError(
+            f"policy.future mean stands for pure noise, policy.sigma {policy.sigma} is below "
+            f"diffusion.sigma_max {top}; set --policy.future noise"
+        )
+    if policy.denoising_steps > 1 and policy.sigma >= top:
+        raise UserError(
+            f"policy.denoising_steps {policy.denoising_steps} denoises from diffusion.sigma_max {top} to policy.sigma "
+            f"{policy.sigma}; set --policy.sigma lower, where the head reads an imagined clip"
+        )
+
+
 # ------------------------------------------------------------------------------------------------------ run folders
 def save_video(run: Path, model: VideoModel, autoencoder: Autoencoder) -> None:
     """Stage one's result: a UNet that diffusers loads, and the autoencoder its latents belong to."""
@@ -168,8 +190,8 @@ def save_policy(run: Path, policy: VideoPolicy, space: Workspace) -> None:
     (run / "workspace.json").write_text(json.dumps(space._asdict()))
 
 
-def load_policy(run: Path) -> VideoPolicy:
-    """A finished stage-two run, ready to act.
+def load_policy(run: Path, denoising_steps: int = 0) -> VideoPolicy:
+    """A finished stage-two run, ready to act, with its own or another number of `denoising_steps`.
 
     Raises:
         UserError: the folder is not a finished run, or its weights belong to another configuration.
@@ -180,7 +202,9 @@ def load_policy(run: Path) -> VideoPolicy:
         raise UserError(
             f"{run} is not a finished policy run ({missing[0]} is missing); train it with stages/train_policy.py"
         )
-    config = cli.load(TrainPolicyConfig, [str(run / "config.yaml")])
+    config = read_config(run)
+    if denoising_steps:
+        config = replace(config, policy=replace(config.policy, denoising_steps=denoising_steps))
     space = read_workspace(run)
     unet = _pretrained(UNetSpatioTemporalConditionModel, str(run), "unet")
     weights = str(run / "autoencoder")
@@ -193,6 +217,11 @@ def load_policy(run: Path) -> VideoPolicy:
             f"{run}/head.safetensors does not fit {run}/config.yaml: {' '.join(str(error).split())}"
         ) from error
     return policy.eval()
+
+
+def read_config(run: Path) -> TrainPolicyConfig:
+    """The configuration that a stage-two run was trained with."""
+    return cli.load(TrainPolicyConfig, [str(run / "config.yaml")])
 
 
 def read_workspace(run: Path) -> Workspace:

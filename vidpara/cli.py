@@ -17,7 +17,7 @@ import itertools
 import json
 import sys
 import typing
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -41,16 +41,16 @@ def load(schema: type[C], argv: Sequence[str]) -> C:
     """
     files = list(itertools.takewhile(lambda word: not word.startswith("-"), argv))
     known = set(_keys(schema))
-    merged: dict[str, list[str]] = {}
+    merged: dict[str, Any] = {}
     for position, path in enumerate(files):
         accepted = known | _keys_of_all_stages() if position else known
-        merged |= {key: words for key, words in _read(Path(path), accepted) if key in known}
-    flags = [word for key, words in merged.items() for word in (f"--{key}", *words)]
+        merged |= {key: value for key, value in _read(Path(path), accepted) if key in known}
+    given = flags(merged)
     for flag in (word.split("=", 1)[0] for word in argv[len(files) :] if word.startswith("--")):
         key = flag.removeprefix("--").replace("-", "_")
         if key not in known | {"help"}:
-            raise UserError(f"unknown flag '{flag}'{_nearest(key, known, '--')}")
-    return _parse(schema, [*flags, *argv[len(files) :]])
+            raise UserError(f"unknown flag '{flag}'{nearest(key, known, '--')}")
+    return _parse(schema, [*given, *argv[len(files) :]])
 
 
 def dump(config: Any) -> str:
@@ -59,10 +59,17 @@ def dump(config: Any) -> str:
 
 
 def main(schema: type[C], run: Callable[[C, list[str]], None], argv: Sequence[str] | None = None) -> None:
-    """Entry of every stage: `run(config, argv)`; bad input becomes one line on stderr and exit status 2."""
+    """Entry of every stage: `run(config, argv)`, with the errors of `reported`."""
     argv = list(sys.argv[1:] if argv is None else argv)
-    try:
+    with reported():
         run(load(schema, argv), argv)
+
+
+@contextlib.contextmanager
+def reported() -> Iterator[None]:
+    """Bad input becomes one line on stderr and exit status 2, an interrupt one line and status 130."""
+    try:
+        yield
     except KeyboardInterrupt:
         print("interrupted; the same command goes on where this one stopped", file=sys.stderr)
         raise SystemExit(130) from None
@@ -71,6 +78,46 @@ def main(schema: type[C], run: Callable[[C, list[str]], None], argv: Sequence[st
             raise
         print(f"error: {line}", file=sys.stderr)
         raise SystemExit(2) from None
+
+
+def flags(values: Mapping[str, Any]) -> list[str]:
+    """{"trainer.steps": 100} -> ["--trainer.steps", "100"]; mappings may be nested, a list becomes several words."""
+    return [
+        word
+        for key, value in flatten(values).items()
+        for word in (f"--{key}", *map(str, value if isinstance(value, list) else [value]))
+    ]
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{"trainer": {"steps": 100}} -> {"trainer.steps": 100}."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return flat
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping that a YAML file holds.
+
+    Raises:
+        UserError: it is missing, not YAML, or holds something else.
+    """
+    if not path.is_file():
+        raise UserError(f"{path} does not exist; give the path of a YAML file")
+    try:
+        tree = yaml.safe_load(path.read_text()) or {}
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not valid YAML: {error}") from error
+    if not isinstance(tree, dict):
+        raise UserError(f"{path} holds a {type(tree).__name__}, expected a mapping of settings")
+    return tree
+
+
+def nearest(key: str, known: Iterable[str], prefix: str = "") -> str:
+    """The end of an error message about an unknown `key`: what may have been meant."""
+    near = difflib.get_close_matches(key, list(known), n=1)
+    return f"; did you mean '{prefix}{near[0]}'?" if near else ""
 
 
 def _one_line(error: Exception) -> str | None:
@@ -99,40 +146,18 @@ def _parse(schema: type[C], words: list[str]) -> C:
         raise UserError(f"{found.rstrip('.')}; see --help") from None
 
 
-def _read(
-    path: Path, accepted: set[str], includers: tuple[Path, ...] = ()
-) -> Iterator[tuple[str, list[str]]]:
-    """(key, words) of a YAML file, its includes first."""
+def _read(path: Path, accepted: set[str], includers: tuple[Path, ...] = ()) -> Iterator[tuple[str, Any]]:
+    """(key, value) of a YAML file, its includes first."""
     if path.resolve() in includers:
         raise UserError(f"{includers[-1]} includes {path}, which includes it again: break the circle")
-    if not path.is_file():
-        raise UserError(f"configuration file {path} does not exist")
-    try:
-        tree = yaml.safe_load(path.read_text()) or {}
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not valid YAML: {error}") from error
-    if not isinstance(tree, dict):
-        raise UserError(f"{path} holds a {type(tree).__name__}, expected a mapping of settings")
+    tree = read_yaml(path)
     parents = tree.pop("include", None) or []
     for parent in [parents] if isinstance(parents, str) else parents:
         yield from _read(path.parent / str(parent), accepted, (*includers, path.resolve()))
-    for key, words in _flatten(tree):
+    for key, value in flatten(tree).items():
         if key not in accepted:
-            raise UserError(f"{path}: unknown key '{key}'{_nearest(key, accepted)}")
-        yield key, words
-
-
-def _nearest(key: str, known: set[str], prefix: str = "") -> str:
-    near = difflib.get_close_matches(key, known, n=1)
-    return f"; did you mean '{prefix}{near[0]}'?" if near else ""
-
-
-def _flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, list[str]]]:
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            yield from _flatten(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", [str(item) for item in (value if isinstance(value, list) else [value])]
+            raise UserError(f"{path}: unknown key '{key}'{nearest(key, accepted)}")
+        yield key, value
 
 
 def _keys(schema: Any, prefix: str = "") -> Iterator[str]:

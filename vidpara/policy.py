@@ -12,7 +12,7 @@ from vidpara.config import PolicyConfig
 from vidpara.heads.pixel import PixelHead
 from vidpara.heads.regression import RegressionHead
 from vidpara.models.autoencoder import Autoencoder
-from vidpara.models.diffusion import denoising_loss, precondition, sample_sigma
+from vidpara.models.diffusion import denoising_loss, noise_levels, precondition, sample_sigma
 from vidpara.models.svd import VideoModel
 from vidpara.types import ActionChunk, Batch, Camera, Features, Float, Observation, Start, Tensor
 
@@ -106,31 +106,28 @@ class VideoPolicy(nn.Module):
         return self.head.act(self.features(present, context), start, camera)
 
     def features(self, present: Float[Tensor, "b c h w"], context: Float[Tensor, "b n d"]) -> Features:
-        """Decoder features at run time: the future starts at pure noise and is denoised `denoising_steps - 1` times."""
+        """Decoder features at run time, read at noise level `sigma`, where the head was trained.
+
+        With one forward the future is pure noise of that level. With more, the future starts at `sigma_max` and is
+        denoised to `sigma` by Euler steps first: the head reads an imagined clip.
+        """
+        config, diffusion = self.config, self.backbone.diffusion
         generator = torch.Generator().manual_seed(NOISE_SEED)
         noise = torch.randn((1, self.frames, *present.shape[1:]), generator=generator).to(present)
-        if self.config.future == "mean":
+        if config.future == "mean":
             noise.zero_()
         still = torch.zeros(len(present), device=present.device)
-        sigmas = karras(self.config.sigma, self.config.denoising_steps).to(present)
-        clip = noise.expand(len(present), -1, -1, -1, -1) * sigmas[0]
-        for now, following in pairwise(sigmas):
+        levels = noise_levels(diffusion.sigma_max, config.sigma, config.denoising_steps).to(present)
+        clip = noise.expand(len(present), -1, -1, -1, -1) * levels[0]
+        for now, following in pairwise(levels):
             prediction, _ = self.backbone.predict(clip, now.expand(len(present)), present, context, still)
             c = precondition(now)
             denoised = c.skip * clip + c.out * prediction.float()
             clip = denoised + following / now * (clip - denoised)
-        level = sigmas[-1].expand(len(present))
-        _, features = self.backbone.predict(
-            clip, level, present, context, still, self.config.taps, output=False
-        )
+        level = levels[-1].expand(len(present))
+        _, features = self.backbone.predict(clip, level, present, context, still, config.taps, output=False)
         assert features is not None
         return features
-
-
-def karras(sigma: float, steps: int, lowest: float = 0.02, rho: float = 7.0) -> Float[Tensor, "n"]:
-    """Noise levels from `sigma` downwards, one per forward (Karras et al. 2022, equation 5)."""
-    ramp = torch.arange(steps, dtype=torch.float64) / steps
-    return ((sigma ** (1 / rho) + ramp * (lowest ** (1 / rho) - sigma ** (1 / rho))) ** rho).float()
 
 
 def first(count: int, values):

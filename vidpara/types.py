@@ -33,7 +33,7 @@ class Start(NamedTuple):
 class Actions(NamedTuple):
     """Where the end effector is at each action step, and what it does there.
 
-    `valid` is False where the clip has no label (the end effector is out of view, or the episode has no actions).
+    `valid` is False where the clip has no label (the end effector is out of view, or the demo is over).
     """
 
     pixel: Float[Tensor, "*b a 2"]

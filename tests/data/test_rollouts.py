@@ -146,6 +146,31 @@ def test_a_clip_that_runs_past_the_end_repeats_the_last_moment(path):
     torch.testing.assert_close(clip.actions.position, episodes[0].position[-1].expand(3, 3))
 
 
+def test_there_are_no_labels_past_the_end(path):
+    clips = clips_of(path, read_episodes(path))
+    valid = [clips[FRAMES - k].actions.valid.tolist() for k in (1, 4, 7, 10)]
+    assert valid == [[False] * 3, [True, False, False], [True, True, False], [True] * 3]
+
+
+def test_presents_may_end_with_the_last_release(path):
+    gap = np.full((FRAMES, 2), 0.04)
+    gap[6:10] = 0.01  # closed by the first grasp
+    gap[14:20] = 0.01  # and by the second
+    gap[20] = 0.03
+    edit(path, "data/demo_1/obs/gripper_states", gap * [1, -1])
+    command = np.full(FRAMES, -1.0)
+    command[5:9], command[13:19] = 1, 1
+    edit(path, "data/demo_1/actions", np.outer(command, np.eye(7)[6]))
+    never, twice, _ = episodes = read_episodes(path)
+    assert never.release == FRAMES  # still closed at the end
+    assert twice.release == 21  # commanded at 19, three quarters open at 20
+    assert len(clips_of(path, episodes[:2])) == 2 * FRAMES
+    clips = clips_of(path, episodes[:2], until="release")
+    assert len(clips) == FRAMES + 21
+    torch.testing.assert_close(clips[FRAMES + 20].start.position, twice.position[20])
+    torch.testing.assert_close(clips[FRAMES + 20].actions.position[0], twice.position[23])
+
+
 def test_validation_demos_are_never_trained_on(path):
     episodes = read_episodes(path)
     training, held_out = split(episodes, DataConfig(validation_demos=1, demos=1))

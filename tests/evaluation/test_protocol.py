@@ -130,6 +130,20 @@ def test_another_configuration_for_the_same_output_is_refused(
         evaluate(settings(tmp_path), fingerprint="trained further")
 
 
+def test_a_setting_newer_than_the_file_had_its_default(tmp_path: Path, here: list[int]):
+    evaluate(settings(tmp_path, episodes=3))
+    content = json.loads((tmp_path / "a.json").read_text())
+    del content["config"]["denoising_steps"]
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    assert len(evaluate(settings(tmp_path, episodes=4)).episodes) == 4
+    with pytest.raises(UserError, match="denoising_steps 0, now it is 2"):
+        evaluate(settings(tmp_path, episodes=4, denoising_steps=2))
+
+
+def test_the_time_of_a_look_is_measured(tmp_path: Path, here: list[int]):
+    assert 0 < evaluate(settings(tmp_path, episodes=1)).measured["seconds_per_look"] < 1
+
+
 def test_a_simulator_fault_is_an_error_that_names_the_episode(tmp_path: Path, here: list[int]):
     with pytest.raises(RuntimeError, match=r"in episode 2; the rendering context is lost"):
         evaluate(settings(tmp_path), Failing)

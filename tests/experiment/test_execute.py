@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -33,7 +35,7 @@ def scripts_instead_of_stages(monkeypatch: pytest.MonkeyPatch):
 
 def run(*steps: Step, jobs: int = 1) -> dict[str, Standing]:
     experiment = Experiment("scripts", {}, Recipe())
-    cells = (Cell("all", tuple(step.name for step in steps), Path("result.json")),)
+    cells = (Cell("all", "all", {}, tuple(step.name for step in steps), Path("result.json")),)
     shown: list[Mapping[str, Standing]] = []
     return execute.run(
         Plan(experiment, cells, {step.name: step for step in steps}), Local(jobs), shown.append
@@ -86,6 +88,46 @@ def test_an_interrupt_stops_the_running_steps_and_waits_for_them(tmp_path: Path)
         execute.run(plan, Local(1), interrupt)
     assert saved.exists()
     assert not step.product.exists()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="children learn of a killed parent on Linux only")
+def test_a_step_is_interrupted_when_the_experiment_is_killed(tmp_path: Path):
+    said = tmp_path / "said"
+    body = (
+        "import signal, sys, time; say = lambda word: open("
+        f"{str(said)!r}, 'a').write(word); signal.signal(signal.SIGINT, lambda *_: (say('stopped'), sys.exit(130))); "
+        "say('ready '); time.sleep(60)"
+    )
+    program = (
+        "import sys; from pathlib import Path; from vidpara.experiment import executors; "
+        "from vidpara.experiment.plan import Step; import time; "
+        "executors.command = lambda step: [sys.executable, '-c', *step.words]; "
+        f"step = Step('long', 'script', ({body!r},), '', (), Path('p'), Path({str(tmp_path / 'log')!r})); "
+        "executors.Local(1).start(step, True); time.sleep(60)"
+    )
+    experiment = subprocess.Popen([sys.executable, "-c", program])
+    wait_for(said, "ready ")
+    experiment.kill()
+    wait_for(said, "ready stopped")
+
+
+def wait_for(file: Path, content: str) -> None:
+    deadline = time.monotonic() + 60
+    while not (file.exists() and file.read_text() == content):
+        assert time.monotonic() < deadline, f"{file} does not hold '{content}'"
+        time.sleep(0.05)
+
+
+def test_an_experiment_does_not_run_twice_at_once(tmp_path: Path):
+    plan = Plan(Experiment("study", {}, Recipe(), runs=tmp_path / "runs"), (), {})
+    with (
+        execute.alone(plan),
+        pytest.raises(UserError, match="'study' already runs"),
+        execute.alone(plan),
+    ):
+        pass
+    with execute.alone(plan):
+        pass
 
 
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two cores")

@@ -9,7 +9,7 @@ import yaml
 
 from vidpara.cli import UserError
 from vidpara.experiment.declare import read
-from vidpara.experiment.plan import Plan, plan
+from vidpara.experiment.plan import Plan, plan, spared
 
 ROOT = Path(__file__).parents[2]
 SMALL = {
@@ -66,6 +66,27 @@ def test_a_steps_words_are_its_command(tmp_path: Path):
     )  # fmt: skip
     assert words[words.index("--policy") + 1] == str(policy.folder)
     assert "--controller.execute" not in policy.words
+
+
+def test_cells_that_differ_in_their_evaluation_share_the_training(tmp_path: Path):
+    recipe = {"files": ["configs/policy/joint.yaml"], "sweep": {"evaluate.denoising_steps": [1, 4]}}
+    found = planned(tmp_path, cells={"joint": recipe}, sweep={"trainer.seed": [0]})
+    assert [cell.name for cell in found.cells] == [
+        "joint-seed0-denoising_steps1",
+        "joint-seed0-denoising_steps4",
+    ]
+    assert list(keys(found, "train_policy")) == ["joint-seed0 train"]
+    assert len(set(keys(found, "evaluate_policy").values())) == 2
+
+
+def test_only_what_no_unpublished_cell_needs_is_spared(tmp_path: Path):
+    found = planned(tmp_path, rollouts={"files": ["configs/collect/demo.yaml"], "set": {"demos": 5}})
+    two_stage = {cell.name for cell in found.cells if cell.recipe == "two_stage"}
+    assert spared(found, two_stage) == {name for name in found.steps if name.startswith("two_stage")} | {
+        "video"
+    }
+    assert spared(found, {cell.name for cell in found.cells}) == set(found.steps)
+    assert spared(found, ()) == set()
 
 
 def test_what_changes_a_result_changes_the_hash_of_all_that_follows(tmp_path: Path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -21,11 +22,11 @@ def result(cell: str, placed: str) -> Results:
         Episode(EpisodeStart(i, (), (0.0, 0.0)), "PLACE" if letter == "P" else "MISS", 9, 3, 1.0)
         for i, letter in enumerate(placed)
     )
-    return Results(cell, episodes, "python", {}, {}, 0, {})
+    return Results(cell, episodes, "python", {}, {}, 0, {"success": "the goal predicate holds"})
 
 
-def step(name: str, stage: str, product: Path) -> Step:
-    return Step(name, stage, (), "", (), product, product.with_suffix(".log"))
+def step(name: str, stage: str, product: Path, key: str = "key") -> Step:
+    return Step(name, stage, (), key, (), product, product.with_suffix(".log"))
 
 
 @pytest.fixture
@@ -48,9 +49,10 @@ def finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Plan:
         )
         results.write(judged.product, result(name, placed))
         steps |= {policy.name: policy, judged.name: judged}
-        cells.append(Cell(name, (policy.name, judged.name), Path("results/study") / f"{name}.json"))
+        file = Path("results/study") / f"{name}.json"
+        cells.append(Cell(name, name.partition("-")[0], {}, (policy.name, judged.name), file))
     missing = step("joint-seed1 evaluate", "evaluate_policy", Path("runs/absent/result.json"))
-    cells.append(Cell("joint-seed1", (missing.name,), Path("results/study/joint-seed1.json")))
+    cells.append(Cell("joint-seed1", "joint", {}, (missing.name,), Path("results/study/joint-seed1.json")))
     recipes = {"two": CellRecipe(), "joint": CellRecipe()}
     experiment = Experiment(
         "study", recipes, Recipe(), compare=(("two", "joint"),), results=Path("results/study")
@@ -69,15 +71,27 @@ def test_finished_cells_are_published_with_their_training(finished: Plan):
 def test_the_table_names_each_cell_and_the_pairs_are_tested_seed_by_seed(finished: Plan):
     publish.publish(finished)
     lines = Path("results/study/table.md").read_text().splitlines()
-    assert "| two-seed0 | 8/9 = 89 % | 0 | 1 | 57–98 % |" in lines
+    assert "| two-seed0 | 8/9 = 89 % (57–98) | 0 | 1 |" in lines
     assert [line for line in lines if line.startswith("| two-seed") and "| joint-" in line] == [
         "| two-seed0 | joint-seed0 | 7 | 1 | 0.07 |"
     ]
 
 
 def test_the_page_shows_what_is_finished(finished: Plan):
-    shown = publish.page(finished)
-    assert shown.results == tuple(
-        Path("runs") / name / "result.json" for name in ("two-seed0", "joint-seed0", "two-seed1")
-    )
-    assert shown.runs == ()  # no training has written its last file
+    publish.publish(finished)
+    page = publish.page_path(finished).read_text()
+    assert "two-seed0" in page and "joint-seed0" in page and "two-seed1" in page
+    assert "joint-seed1" not in page
+
+
+def test_published_results_outlive_their_runs_until_the_plan_changes(finished: Plan):
+    found = publish.publish(finished)
+    shutil.rmtree("runs")
+    assert publish.published(finished) == found
+    assert publish.publish(finished) == found
+    assert (Path("results/study") / "success.png").stat().st_size > 1000
+    changed = {
+        name: each._replace(key="other") for name, each in finished.steps.items() if "two-seed0" in name
+    }
+    kept = publish.published(finished._replace(steps={**finished.steps, **changed}))
+    assert list(kept) == ["joint-seed0", "two-seed1"]

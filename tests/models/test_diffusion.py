@@ -6,8 +6,7 @@ import torch
 from diffusers import EulerDiscreteScheduler
 
 from vidpara.config import DiffusionConfig
-from vidpara.models.diffusion import denoising_loss, precondition, scheduler
-from vidpara.policy import karras
+from vidpara.models.diffusion import denoising_loss, noise_levels, precondition, scheduler
 
 
 def test_preconditioning_agrees_with_diffusers_input_scaling_and_v_prediction():
@@ -55,7 +54,8 @@ def test_a_perfect_network_has_no_loss():
     assert denoising_loss((clean - c.skip * noisy) / c.out, noisy, clean, sigma).max() < 1e-9
 
 
-def test_noise_levels_fall_from_the_given_one():
-    assert karras(700.0, 1).tolist() == [700.0]
-    levels = karras(700.0, 4)
-    assert len(levels) == 4 and (levels.diff() < 0).all() and torch.isclose(levels[0], torch.tensor(700.0))
+def test_noise_levels_fall_from_the_top_to_where_the_head_reads():
+    assert noise_levels(700.0, 2.0, 1).tolist() == [2.0]
+    levels = noise_levels(700.0, 2.0, 4)
+    assert len(levels) == 4 and (levels.diff() < 0).all()
+    assert torch.allclose(levels[[0, -1]], torch.tensor([700.0, 2.0]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import bisect
 from collections.abc import Sequence
 from itertools import accumulate
+from typing import Literal
 
 import numpy as np
 import torch
@@ -22,17 +23,24 @@ MARGIN = 0.02
 
 
 class Clips(Dataset):
-    """Every moment of every episode is the present of one clip. A clip that runs past the end repeats the last moment.
+    """Every moment of every episode, or every one until its last release, is the present of one clip.
 
-    Items are unbatched `Batch`es; `default_collate` stacks them. `shift` moves each clip's image by up to that many
-    latent cells, drawn from torch's random state.
+    A clip that runs past the end repeats the last moment, without action labels there. Items are unbatched `Batch`es;
+    `default_collate` stacks them. `shift` moves each clip's image by up to that many latent cells, drawn from torch's
+    random state.
     """
 
     def __init__(
-        self, episodes: Sequence[Episode], frames: Sequence[CachedFrames], clip: ClipConfig, shift: int = 0
+        self,
+        episodes: Sequence[Episode],
+        frames: Sequence[CachedFrames],
+        clip: ClipConfig,
+        shift: int = 0,
+        until: Literal["end", "release"] = "end",
     ) -> None:
         self.episodes, self.frames, self.clip, self.shift = episodes, frames, clip, shift
-        self.ends = list(accumulate(map(len, episodes)))
+        presents = [len(episode) if until == "end" else episode.release for episode in episodes]
+        self.ends = list(accumulate(presents))
         span = (clip.frames - 1) * clip.stride + 1
         for episode in episodes:
             if len(episode) < span:
@@ -48,7 +56,8 @@ class Clips(Dataset):
         which = bisect.bisect_right(self.ends, index)
         episode, frames = self.episodes[which], self.frames[which]
         now = index - (self.ends[which - 1] if which else 0)
-        moments = (now + torch.arange(self.clip.frames) * self.clip.stride).clamp_max(len(episode) - 1)
+        wanted = now + torch.arange(self.clip.frames) * self.clip.stride
+        moments = wanted.clamp_max(len(episode) - 1)
         first, future = frames.first[episode.name], moments[1:]
         item = Batch(
             latents=torch.from_numpy(frames.latents[first + moments.numpy()]).float(),
@@ -61,7 +70,7 @@ class Clips(Dataset):
                 position=episode.position[future],
                 rotation=episode.rotation[future],
                 gripper=episode.gripper[future],
-                valid=episode.in_view[future],
+                valid=episode.in_view[future] & (wanted == moments)[1:],
             ),
         )
         factor = episode.image_size[0] // item.latents.shape[-2]

@@ -16,6 +16,9 @@ from vidpara.types import Bool, Camera, Float, UInt8
 GRIPPER_COMMAND = 6
 """Index of the gripper (-1 open, +1 close) in LIBERO's 7-vector action."""
 
+OPEN = 0.9
+"""Share of its final opening from which the gripper counts as open."""
+
 
 @dataclass(frozen=True)
 class Episode:
@@ -38,6 +41,16 @@ class Episode:
 
     def __len__(self) -> int:
         return len(self.position)
+
+    @property
+    def release(self) -> int:
+        """The moment at which the gripper is open again after its last closing; the demo's length if it never is."""
+        closing = self.gripper > 0.5
+        if not closing.any() or closing[-1]:
+            return len(self)
+        after = int(closing.nonzero()[-1]) + 1
+        opened = self.opening[after:] >= OPEN * self.opening[after:].max()
+        return after + int(opened.nonzero()[0])
 
     def images(self) -> UInt8[np.ndarray, "T h w 3"]:
         """The frames, upright: files hold the renderer's buffer, whose first row is the bottom one."""

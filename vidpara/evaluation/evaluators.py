@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from einops import rearrange
 from torch import nn
 from torch.utils.data import Dataset, default_collate
 
-from vidpara.data.clips import Clips
 from vidpara.evaluation.pictures import clip_video, strip
 from vidpara.geometry.camera import project
 from vidpara.models.autoencoder import Autoencoder
@@ -64,6 +64,31 @@ class Strips:
             yield name, path
 
 
+class ImaginedPlans:
+    """`vis/imagined`: held-out clips and, below each, the clip that the policy's video model imagines from the first
+    frame, both under the same heatmaps and planned points.
+
+    The policy does not need the imagined clip to act; it shows what the features were trained to know.
+    """
+
+    def __init__(self, clips: Dataset, steps: int, folder: Path) -> None:
+        self.clips, self.steps, self.folder = clips, steps, folder
+
+    def __call__(self, model: nn.Module, step: int) -> Iterator[tuple[str, Path]]:
+        assert isinstance(model, VideoPolicy)
+        batch = collate(self.clips, spread(len(self.clips), STRIPS), model)
+        chunk = predict(model, batch)
+        imagined = generate(model.backbone, batch, self.steps)
+        both = rearrange(torch.stack([batch.latents, imagined]), "two b t c h w -> (b two) t c h w")
+        twice = [
+            x.repeat_interleave(2, 0)
+            for x in (chunk.heatmap, pixels(chunk, batch.camera), batch.actions.pixel)
+        ]
+        path = self.folder / f"imagined_{step:06d}.png"
+        strip(model.autoencoder.decode(both), *twice, path)
+        yield "vis/imagined", path
+
+
 class GeneratedClips:
     """`vis/generated`: clips sampled from the present frame, beside the true ones, as a video."""
 
@@ -81,10 +106,7 @@ class GeneratedClips:
     def __call__(self, model: nn.Module, step: int) -> Iterator[tuple[str, float | Path]]:
         assert isinstance(model, VideoModel)
         batch = collate(self.clips, spread(len(self.clips), self.count), model)
-        generator = torch.Generator(batch.latents.device).manual_seed(0)
-        clip = model.generate(
-            batch.latents[:, 0], batch.context, batch.latents.shape[1], self.steps, generator
-        )
+        clip = generate(model, batch, self.steps)
         yield "val/generated_error", float((clip - batch.latents).square().mean())
         path = self.folder / f"generated_{step:06d}.mp4"
         clip_video(self.autoencoder.decode(batch.latents), self.autoencoder.decode(clip), path)
@@ -95,6 +117,12 @@ def collate(clips: Dataset, indices, model: nn.Module) -> Batch:
     """The chosen clips as one batch on the model's device."""
     device = next(model.parameters()).device
     return _to(default_collate([clips[i] for i in indices]), device)
+
+
+def generate(model: VideoModel, batch: Batch, steps: int) -> Float[Tensor, "b t c h w"]:
+    """Latents of clips sampled from the present frames, always with the same noise."""
+    generator = torch.Generator(batch.latents.device).manual_seed(0)
+    return model.generate(batch.latents[:, 0], batch.context, batch.latents.shape[1], steps, generator)
 
 
 def predict(model: nn.Module, batch: Batch) -> ActionChunk:
@@ -116,6 +144,3 @@ def _to(values: Any, device: torch.device) -> Any:
     if isinstance(values, Tensor):
         return values.to(device)
     return type(values)(*(_to(value, device) for value in values))
-
-
-__all__ = ["ActionErrors", "Clips", "GeneratedClips", "Strips"]

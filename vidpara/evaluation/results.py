@@ -50,6 +50,8 @@ class Results(NamedTuple):
     versions: Mapping[str, str]
     seed: int
     protocol: Mapping[str, Any]
+    measured: Mapping[str, float] = {}
+    """Seconds of a look (median), and the plan's errors on held-out demos where they were asked for."""
 
     def count(self, outcome: Outcome) -> int:
         return sum(episode.outcome == outcome for episode in self.episodes)
@@ -69,6 +71,7 @@ def write(path: Path, results: Results) -> None:
         "mean_looks": round(sum(episode.looks for episode in results.episodes) / total, 2),
         "seconds": round(seconds, 1),
         "seconds_per_episode": round(seconds / total, 2),
+        "measured": results.measured,
         "seed": results.seed,
         "protocol": results.protocol,
         "command": results.command,
@@ -96,7 +99,9 @@ def read(path: Path) -> Results:
         raise UserError(f"{path} is not a results file: it has no {', '.join(missing)}")
     episodes = tuple(episode(entry) for entry in content["outcomes"])
     names = ("cell", "command", "config", "versions", "seed", "protocol")
-    return Results(episodes=episodes, **{name: content[name] for name in names})
+    return Results(
+        episodes=episodes, measured=content.get("measured", {}), **{name: content[name] for name in names}
+    )
 
 
 def compare(a: Results, b: Results) -> Paired:
@@ -120,15 +125,16 @@ def compare(a: Results, b: Results) -> Paired:
     return Paired(both, only_a, only_b, neither, mcnemar(only_a, only_b))
 
 
-def summary(results: Results) -> str:
-    """One line for a terminal."""
+def success(results: Results) -> str:
+    """PLACE with its Wilson interval: 87/100 = 87 % (79–92)."""
     place, total = results.count("PLACE"), len(results.episodes)
     low, high = wilson(place, total)
-    return (
-        f"{results.cell}: PLACE {place}/{total} = {100 * place / total:.0f} % "
-        f"(95 % interval {100 * low:.0f} to {100 * high:.0f} %), GRASP {results.count('GRASP')}, "
-        f"MISS {results.count('MISS')}"
-    )
+    return f"{place}/{total} = {100 * place / total:.0f} % ({100 * low:.0f}–{100 * high:.0f})"
+
+
+def summary(results: Results) -> str:
+    """One line for a terminal."""
+    return f"{results.cell}: PLACE {success(results)}, GRASP {results.count('GRASP')}, MISS {results.count('MISS')}"
 
 
 def plain(episode: Episode) -> dict[str, Any]:

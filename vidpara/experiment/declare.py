@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from vidpara import cli
 from vidpara.cli import UserError
 
 
@@ -65,13 +63,7 @@ def read(path: Path) -> Experiment:
     Raises:
         UserError: it is missing, not YAML, has unknown keys, or lacks cells or an evaluation.
     """
-    if not path.is_file():
-        raise UserError(f"experiment file {path} does not exist")
-    try:
-        content = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
-        raise UserError(f"{path} is not valid YAML: {error}") from error
-    tree = {"name": path.stem, **_mapping(content, path, "the file")}
+    tree = {"name": path.stem, **cli.read_yaml(path)}
     _known_keys(Experiment, tree, path, "the file")
     for key in ("cells", "evaluate"):
         if not tree.get(key):
@@ -104,9 +96,7 @@ def _known_keys(kind: type, tree: Mapping[str, Any], path: Path, where: str) -> 
     known = [item.name for item in dataclasses.fields(kind)]
     for key in tree:
         if key not in known:
-            near = difflib.get_close_matches(str(key), known, n=1)
-            hint = f"; did you mean '{near[0]}'?" if near else ""
-            raise UserError(f"{path}: {where}: unknown key '{key}'{hint}")
+            raise UserError(f"{path}: {where}: unknown key '{key}'{cli.nearest(str(key), known)}")
 
 
 def _mapping(content: Any, path: Path, where: str) -> dict[str, Any]:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Literal, NamedTuple
 
+from filelock import FileLock, Timeout
+
+from vidpara.cli import UserError
 from vidpara.experiment.executors import Executor, Job
 from vidpara.experiment.plan import Plan, Step
 
@@ -24,13 +28,20 @@ class Standing(NamedTuple):
 
 
 def run(
-    plan: Plan, executor: Executor, show: Callable[[Mapping[str, Standing]], None]
+    plan: Plan,
+    executor: Executor,
+    show: Callable[[Mapping[str, Standing]], None],
+    spared: Collection[str] = (),
 ) -> dict[str, Standing]:
     """Run everything that is not finished and return how each step ended. A failed step does not stop the others.
 
-    `show` gets the standings again and again. On an interrupt the running steps save and stop first.
+    `show` gets the standings again and again; steps named in `spared` count as finished. On an interrupt the running
+    steps save and stop first.
     """
-    standing = {name: _at_first(step) for name, step in plan.steps.items()}
+    standing = {
+        name: Standing("finished" if name in spared or step.product.exists() else "waiting")
+        for name, step in plan.steps.items()
+    }
     jobs: dict[str, Job] = {}
     began: dict[str, float] = {}
     try:
@@ -55,6 +66,26 @@ def run(
             job.stop()
             add_seconds(plan.steps[name], time.monotonic() - began[name])
     return standing
+
+
+@contextlib.contextmanager
+def alone(plan: Plan) -> Iterator[None]:
+    """Nobody else runs this experiment meanwhile: two would write to the same run folders.
+
+    Raises:
+        UserError: somebody does.
+    """
+    folder = plan.experiment.runs
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / f"{plan.experiment.name}.lock", timeout=0)
+    try:
+        held = lock.acquire()
+    except Timeout:
+        raise UserError(
+            f"'{plan.experiment.name}' already runs in {folder}; wait for it or stop it"
+        ) from None
+    with held:
+        yield
 
 
 def _now(step: Step, status: int | None) -> Standing:
@@ -100,10 +131,6 @@ def seconds(step: Step) -> float:
 def add_seconds(step: Step, spent: float) -> None:
     """Remember that a step has run for `spent` seconds more."""
     step.log.with_suffix(".seconds").write_text(f"{seconds(step) + spent:.1f}\n")
-
-
-def _at_first(step: Step) -> Standing:
-    return Standing("finished" if step.product.exists() else "waiting")
 
 
 def progress(step: Step) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import importlib
 import os
 import signal
@@ -19,6 +20,9 @@ from vidpara.experiment.plan import Step
 
 PATIENCE = 120
 """Seconds that an interrupted step has to save what it finished."""
+
+PR_SET_PDEATHSIG = 1
+"""prctl(2)."""
 
 
 @runtime_checkable
@@ -95,6 +99,7 @@ class _Process:
         with step.log.open("ab") as log:
             self._process = subprocess.Popen(
                 command(step), stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
+                preexec_fn=_end_with_parent if sys.platform == "linux" else None,
                 env=os.environ | threads | ({"CUDA_VISIBLE_DEVICES": gpus} if gpus else {}),
             )  # fmt: skip
         with contextlib.suppress(ProcessLookupError):  # it ended at once
@@ -115,6 +120,11 @@ class _Process:
             except subprocess.TimeoutExpired:
                 os.killpg(self._process.pid, signal.SIGKILL)
                 self._process.wait()
+
+
+def _end_with_parent() -> None:
+    """In the child: be interrupted when the parent dies, even when it is killed."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGINT)
 
 
 class Slurm:

@@ -11,7 +11,7 @@ import dataclasses
 import hashlib
 import itertools
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,7 +26,7 @@ SCHEMAS: dict[str, type] = {
 }  # fmt: skip
 FREE = {
     "run", "video_run", "policy", "output", "cell", "workers", "videos", "cache", "wandb", "project", "log_every",
-    "validate_every", "checkpoint_every", "keep_checkpoints", "rollouts",
+    "validate_every", "checkpoint_every", "keep_checkpoints", "rollouts", "samples", "sample_steps",
 }  # fmt: skip
 """Settings that do not change a result, or that the hash takes by content instead of by path."""
 EVALUATION = "evaluate."
@@ -53,9 +53,14 @@ class Step(NamedTuple):
 
 
 class Cell(NamedTuple):
-    """One policy with its evaluation: the names of its steps, in order, and the file that its result becomes."""
+    """One policy with its evaluation: the names of its steps, in order, and the file that its result becomes.
+
+    `recipe` is its name in the experiment file, `swept` its own values of the flags that are swept there.
+    """
 
     name: str
+    recipe: str
+    swept: Mapping[str, Any]
     steps: tuple[str, ...]
     result: Path
 
@@ -78,14 +83,13 @@ def plan(experiment: Experiment, overlays: Sequence[str] = (), only: str = "") -
     cells = []
     planner = _Planner(experiment, tuple(overlays) or experiment.overlays)
     for base, recipe in experiment.cells.items():
-        for suffix, swept in _product({**({} if recipe.policy else experiment.sweep), **recipe.sweep}):
-            name = f"{base}{suffix}"
+        for swept in _product({**({} if recipe.policy else experiment.sweep), **recipe.sweep}):
+            name = f"{base}{_suffix(swept)}"
             if only in name:
-                found = planner.cell(name, recipe, swept)
+                found = planner.cell(base, recipe, swept)
                 steps |= {step.name: step for step in found}
-                cells.append(
-                    Cell(name, tuple(step.name for step in found), experiment.results / f"{name}.json")
-                )
+                result = experiment.results / f"{name}.json"
+                cells.append(Cell(name, base, swept, tuple(step.name for step in found), result))
     if not cells:
         raise UserError(f"no cell of '{experiment.name}' has '{only}' in its name")
     if planner.collected and planner.collected.name in steps:
@@ -94,19 +98,29 @@ def plan(experiment: Experiment, overlays: Sequence[str] = (), only: str = "") -
     return Plan(experiment, tuple(cells), steps)
 
 
+def spared(plan: Plan, cells: Collection[str]) -> set[str]:
+    """Steps that need not run once the `cells` of these names have their results."""
+    needed = {step for cell in plan.cells if cell.name not in cells for step in cell.steps}
+    of_cells = {step for cell in plan.cells for step in cell.steps}
+    return {name for name in plan.steps if name not in needed and (name in of_cells or not needed)}
+
+
 class _Planner:
     def __init__(self, experiment: Experiment, overlays: tuple[str, ...]) -> None:
         self.experiment, self.overlays = experiment, overlays
         self.collected = self._collection() if experiment.rollouts.files else None
 
-    def cell(self, name: str, recipe: CellRecipe, swept: Mapping[str, Any]) -> list[Step]:
+    def cell(self, base: str, recipe: CellRecipe, swept: Mapping[str, Any]) -> list[Step]:
+        """The steps of one cell. Cells that differ in their evaluation alone share the training."""
+        name = f"{base}{_suffix(swept)}"
         flags = {**recipe.set, **swept}
         judging = {k.removeprefix(EVALUATION): v for k, v in flags.items() if k.startswith(EVALUATION)}
         training = {k: v for k, v in flags.items() if not k.startswith(EVALUATION)}
-        trained = [] if recipe.policy else self._training(name, recipe, training)
+        own = {k: v for k, v in swept.items() if not k.startswith(EVALUATION)}
+        trained = [] if recipe.policy else self._training(f"{base}{_suffix(own)}", recipe, training)
         folder = recipe.policy or str(trained[-1].folder)
         files, settings = self.experiment.evaluate.files, {**self.experiment.evaluate.set, **judging}
-        words = (*files, *_flags(settings), "--policy", folder, "--cell", name)
+        words = (*files, *cli.flags(settings), "--policy", folder, "--cell", name)
         content = _digest_folder(Path(recipe.policy)) if recipe.policy else ""
         key = self._key("evaluate_policy", words, name, trained[-1:], content)
         place = self.experiment.runs / key / f"{name}.json"
@@ -120,10 +134,10 @@ class _Planner:
     def _training(self, name: str, recipe: CellRecipe, settings: Mapping[str, Any]) -> list[Step]:
         """The steps up to the policy: rollouts, and stage one where the recipe starts from it."""
         before = [self.collected] if self.collected else []
-        words = (*recipe.files, *self.overlays, *_flags(settings), *self._rollouts())
+        words = (*recipe.files, *self.overlays, *cli.flags(settings), *self._rollouts())
         if _load("train_policy", words, name).video_run is not None:
             video = self.experiment.video
-            flags = (*video.files, *self.overlays, *_flags(video.set), *self._rollouts())
+            flags = (*video.files, *self.overlays, *cli.flags(video.set), *self._rollouts())
             before.append(self._run("video", "train_video", flags, before, "autoencoder"))
             words = (*words, "--video_run", str(before[-1].folder))
         return [*before, self._run(name, "train_policy", words, before, "workspace.json")]
@@ -139,7 +153,7 @@ class _Planner:
 
     def _collection(self) -> Step:
         recipe = self.experiment.rollouts
-        words = (*recipe.files, *_flags(recipe.set))
+        words = (*recipe.files, *cli.flags(recipe.set))
         key = self._key("collect_rollouts", words, "rollouts", [])
         file = self.experiment.data / f"{Path(recipe.files[0]).stem}-{key}.hdf5"
         words = (*words, "--output", str(file))
@@ -214,20 +228,16 @@ def _digest_folder(folder: Path) -> str:
 _known: dict[tuple[Path, int], str] = {}
 
 
-def _product(sweep: Mapping[str, Sequence[Any]]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """(suffix of the cell's name, flags) of every combination of swept values."""
+def _product(sweep: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, Any]]:
+    """The flags of every combination of swept values."""
     for values in itertools.product(*sweep.values()):
-        pairs = dict(zip(sweep, values, strict=True))
-        yield "".join(f"-{key.rpartition('.')[2]}{_short(value)}" for key, value in pairs.items()), pairs
+        yield dict(zip(sweep, values, strict=True))
+
+
+def _suffix(swept: Mapping[str, Any]) -> str:
+    """What swept values add to a recipe's name."""
+    return "".join(f"-{key.rpartition('.')[2]}{_short(value)}" for key, value in swept.items())
 
 
 def _short(value: Any) -> str:
     return "_".join(map(str, value)) if isinstance(value, list) else str(value)
-
-
-def _flags(settings: Mapping[str, Any]) -> list[str]:
-    return [
-        word
-        for key, value in settings.items()
-        for word in (f"--{key}", *(map(str, value) if isinstance(value, list) else [str(value)]))
-    ]

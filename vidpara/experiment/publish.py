@@ -1,41 +1,81 @@
-"""Finished cells -> `results/EXPERIMENT/`: the results, how each was trained, a table, paired tests and charts."""
+"""Finished cells -> `results/EXPERIMENT/`: the results, how each was trained, a table with paired tests, and a page."""
 
 from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from vidpara.config import ReportConfig
 from vidpara.evaluation import results
 from vidpara.evaluation.results import Results
-from vidpara.evaluation.statistics import wilson
 from vidpara.experiment.execute import seconds
 from vidpara.experiment.plan import Cell, Plan
+from vidpara.report import figures, study
+from vidpara.report.page import write_page
 
 KEPT = ("val/", "train/", "train_step/samples_per_second")
 """Metrics that are committed with a result; the rest stays in the run folder."""
+INDEX = "cells.json"
 
 
 def publish(plan: Plan) -> dict[str, Results]:
-    """Copy every finished cell's result and training beside one another; returns the results by cell."""
-    found = {}
+    """Copy every finished cell's result and training beside one another; write table, figures and page of them.
+
+    Returns the results by cell, with those that an earlier call or another machine published.
+    """
+    index = _index(plan)
     for cell in plan.cells:
         product = plan.steps[cell.steps[-1]].product
         if product.is_file():
-            found[cell.name] = results.read(product)
             results.write_atomically(cell.result, product.read_bytes())
             _training(plan, cell)
+            index[cell.name] = _key(plan, cell)
+    if index:
+        _write(plan, INDEX, json.dumps(index, indent=1) + "\n")
+    found = published(plan)
     if found:
-        text = "\n".join([*table(found), "", *comparisons(plan, found), ""])
-        results.write_atomically(plan.experiment.results / "table.md", text.encode())
+        _write(plan, "table.md", "\n".join([*table(found), "", *comparisons(plan, found), ""]))
+        studied = [_studied(cell, found[cell.name]) for cell in plan.cells if cell.name in found]
+        for name, figure in study.draw(studied).items():
+            results.write_atomically(plan.experiment.results / f"{name}.png", figures.png(figure))
+        if any(step.product.exists() for step in plan.steps.values()):
+            write_page(_page(plan))
     return found
 
 
-def page(plan: Plan) -> ReportConfig:
-    """The page of all that is finished: `report.page.write_page` writes it."""
+def _studied(cell: Cell, found: Results) -> study.Cell:
+    return study.Cell(cell.name, cell.recipe, cell.swept, found, study.read_trainings(_training_file(cell)))
+
+
+def published(plan: Plan) -> dict[str, Results]:
+    """The results of this very plan that `results/EXPERIMENT/` holds, by cell."""
+    index = _index(plan)
+    return {
+        cell.name: results.read(cell.result)
+        for cell in plan.cells
+        if cell.result.is_file() and index.get(cell.name) == _key(plan, cell)
+    }
+
+
+def _index(plan: Plan) -> dict[str, str]:
+    """{cell: the key of all that determined its published result}."""
+    file = plan.experiment.results / INDEX
+    return json.loads(file.read_text()) if file.is_file() else {}
+
+
+def _key(plan: Plan, cell: Cell) -> str:
+    return plan.steps[cell.steps[-1]].key
+
+
+def _write(plan: Plan, name: str, text: str) -> None:
+    results.write_atomically(plan.experiment.results / name, text.encode())
+
+
+def _page(plan: Plan) -> ReportConfig:
+    """The page of all that is finished."""
     experiment, steps = plan.experiment, plan.steps.values()
     timings = experiment.runs / "timings.json"
     spent = {step.name: seconds(step) for step in steps if seconds(step)}
@@ -43,7 +83,7 @@ def page(plan: Plan) -> ReportConfig:
     finished = [step for step in steps if step.product.exists()]
     checked = [step.product for step in finished if step.stage == "check_rollouts"]
     return ReportConfig(
-        output=experiment.results / "page.html",
+        output=page_path(plan),
         title=experiment.title or experiment.name.replace("_", " "),
         baseline=plan.cells[0].name,
         results=tuple(step.product for step in finished if step.stage == "evaluate_policy"),
@@ -54,20 +94,20 @@ def page(plan: Plan) -> ReportConfig:
     )
 
 
-def table(found: dict[str, Results]) -> Iterator[str]:
+def page_path(plan: Plan) -> Path:
+    """Where the experiment's page is, once a cell has finished."""
+    return plan.experiment.results / "page.html"
+
+
+def table(found: Mapping[str, Results]) -> Iterator[str]:
     """Markdown: a row a cell."""
-    yield "| cell | PLACE | GRASP | MISS | 95 % interval (Wilson) |"
-    yield "|---|---|---|---|---|"
+    yield "| cell | PLACE, with 95 % interval (Wilson) | GRASP | MISS |"
+    yield "|---|---|---|---|"
     for name, result in found.items():
-        place, total = result.count("PLACE"), len(result.episodes)
-        low, high = wilson(place, total)
-        yield (
-            f"| {name} | {place}/{total} = {100 * place / total:.0f} % | {result.count('GRASP')} | "
-            f"{result.count('MISS')} | {100 * low:.0f}–{100 * high:.0f} % |"
-        )
+        yield f"| {name} | {results.success(result)} | {result.count('GRASP')} | {result.count('MISS')} |"
 
 
-def comparisons(plan: Plan, found: dict[str, Results]) -> Iterator[str]:
+def comparisons(plan: Plan, found: Mapping[str, Results]) -> Iterator[str]:
     """Markdown: McNemar's exact test for each declared pair whose cells are finished."""
     rows = list(_pairs(plan, found))
     if rows:
@@ -78,7 +118,7 @@ def comparisons(plan: Plan, found: dict[str, Results]) -> Iterator[str]:
         yield f"| {a} | {b} | {paired.only_a} | {paired.only_b} | {paired.p_value:.2g} |"
 
 
-def _pairs(plan: Plan, found: dict[str, Results]) -> Iterator[tuple[str, str]]:
+def _pairs(plan: Plan, found: Mapping[str, Results]) -> Iterator[tuple[str, str]]:
     """Declared pairs of finished cells, suffix by suffix."""
     for a, b in plan.experiment.compare:
         for one, other in itertools.product(found, found):
@@ -101,8 +141,13 @@ def _training(plan: Plan, cell: Cell) -> None:
         }
     if not trained:
         return
-    path = cell.result.with_name(f"{cell.name}.training.json")
-    results.write_atomically(path, json.dumps(results.portable(trained), indent=1).encode() + b"\n")
+    results.write_atomically(
+        _training_file(cell), json.dumps(results.portable(trained), indent=1).encode() + b"\n"
+    )
+
+
+def _training_file(cell: Cell) -> Path:
+    return cell.result.with_name(f"{cell.name}.training.json")
 
 
 def _metrics(file: Path) -> Iterator[dict[str, Any]]:
@@ -111,8 +156,3 @@ def _metrics(file: Path) -> Iterator[dict[str, Any]]:
         kept = {key: value for key, value in event.items() if key.startswith(KEPT)}
         if kept:
             yield {"step": event["step"], **kept}
-
-
-def summary(found: Sequence[Results]) -> str:
-    """Lines for a terminal."""
-    return "\n".join(results.summary(result) for result in found)

@@ -13,7 +13,6 @@ from rich.live import Live
 from rich.table import Table
 
 from vidpara.evaluation import results
-from vidpara.evaluation.statistics import wilson
 from vidpara.experiment.execute import Standing
 from vidpara.experiment.plan import Plan
 
@@ -70,7 +69,9 @@ def draw(plan: Plan, standing: Mapping[str, Standing]) -> Table:
         by_stage = {plan.steps[name].stage: standing[name] for name in cell.steps}
         judged = by_stage["evaluate_policy"]
         trained = _text(by_stage["train_policy"]) if "train_policy" in by_stage else "given"
-        found = outcome(plan.steps[cell.steps[-1]].product) if judged.state == "finished" else ""
+        product = plan.steps[cell.steps[-1]].product
+        file = product if product.exists() else cell.result
+        found = outcome(file) if judged.state == "finished" else ""
         table.add_row(cell.name, trained, _text(judged), found)
     return table
 
@@ -81,9 +82,6 @@ def _text(standing: Standing) -> str:
 
 
 @functools.cache
-def outcome(product: Path) -> str:
+def outcome(file: Path) -> str:
     """A finished cell's success, with its interval."""
-    found = results.read(product)
-    place, total = found.count("PLACE"), len(found.episodes)
-    low, high = wilson(place, total)
-    return f"{place}/{total} = {100 * place / total:.0f} % ({100 * low:.0f}–{100 * high:.0f})"
+    return results.success(results.read(file))

@@ -49,6 +49,17 @@ def denoising_loss(
     return (prediction.float() - target).square().mean(dim=(1, 2, 3, 4))
 
 
+def noise_levels(top: float, last: float, count: int, rho: float = 7.0) -> Float[Tensor, "n"]:
+    """The noise level of each of `count` forwards, from `top` to `last` (Karras et al. 2022, equation 5).
+
+    A single forward is at `last`.
+    """
+    if count == 1:
+        return torch.tensor([last])
+    ramp = torch.linspace(0, 1, count, dtype=torch.float64)
+    return ((top ** (1 / rho) + ramp * (last ** (1 / rho) - top ** (1 / rho))) ** rho).float()
+
+
 def scheduler(config: DiffusionConfig) -> EulerDiscreteScheduler:
     """diffusers' sampler with SVD's settings: Karras noise levels from `sigma_max`, continuous time, v-prediction."""
     return EulerDiscreteScheduler(

@@ -103,6 +103,7 @@ class VideoModel(nn.Module):
         """Sample a clip that starts at `present`, with diffusers' Euler sampler."""
         sampler = scheduler(self.diffusion)
         sampler.set_timesteps(steps, device=present.device)
+        sampler.is_scale_input_called = True  # `predict` scales its input itself; spares the user a warning
         shape = (len(present), frames, *present.shape[1:])
         clip = torch.randn(shape, generator=generator, device=present.device) * sampler.init_noise_sigma
         still = torch.zeros(len(present), device=present.device)

@@ -26,6 +26,7 @@ STRIP = "now, then each action step's frame under its heatmap; true end effector
 CAPTIONS = {
     "vis/train_strip": f"training clips: {STRIP}",
     "vis/val_strip": f"held-out clips: {STRIP}",
+    "vis/imagined": f"held-out clips, and below each what the video model imagines from its first frame: {STRIP}",
     "vis/generated": "held-out clips: true above, generated from their first frame below",
 }
 

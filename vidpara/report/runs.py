@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -40,19 +40,26 @@ def read_run(folder: Path) -> Run:
         raise UserError(
             f"{file} does not exist; give run folders of stages/train_video.py or train_policy.py"
         )
+    config = folder / "config.yaml"
     events = list(_events(file))
-    clock = _clock(events, _samples_per_step(folder))
+    media = {
+        name: folder / value
+        for event in events
+        for name, value in event.items()
+        if isinstance(value, str) and (folder / value).is_file()
+    }
+    return Run(folder.name, curves_of(events, config.read_text() if config.is_file() else ""), media)
+
+
+def curves_of(events: Sequence[Mapping[str, Any]], config: str) -> dict[str, Curve]:
+    """Every number in the events of a run as a curve; `config` is the run's configuration as YAML."""
+    clock = _clock(events, _samples_per_step(config))
     points: dict[str, list[tuple[int, float, float]]] = defaultdict(list)
-    media: dict[str, Path] = {}
     for event in events:
-        step = event.pop("step")
         for name, value in event.items():
-            if isinstance(value, str) and (folder / value).is_file():
-                media[name] = folder / value
-            elif isinstance(value, int | float):
-                points[name].append((step, clock.get(step, 0.0), value))
-    curves = {name: Curve(*map(tuple, zip(*rows, strict=True))) for name, rows in points.items()}
-    return Run(folder.name, curves, media)
+            if name != "step" and isinstance(value, int | float):
+                points[name].append((event["step"], clock.get(event["step"], 0.0), value))
+    return {name: Curve(*map(tuple, zip(*rows, strict=True))) for name, rows in points.items()}
 
 
 def _events(file: Path) -> Iterator[dict[str, Any]]:
@@ -63,7 +70,7 @@ def _events(file: Path) -> Iterator[dict[str, Any]]:
             continue
 
 
-def _clock(events: list[dict[str, Any]], samples_per_step: int) -> dict[int, float]:
+def _clock(events: Sequence[Mapping[str, Any]], samples_per_step: int) -> dict[int, float]:
     """Training time at each logged step, added up from the logged speeds (of one process)."""
     clock, seconds, before = {0: 0.0}, 0.0, 0
     for event in events:
@@ -74,7 +81,6 @@ def _clock(events: list[dict[str, Any]], samples_per_step: int) -> dict[int, flo
     return clock
 
 
-def _samples_per_step(folder: Path) -> int:
-    file = folder / "config.yaml"
-    trainer = (yaml.safe_load(file.read_text()) if file.is_file() else {}).get("trainer", {})
+def _samples_per_step(config: str) -> int:
+    trainer = (yaml.safe_load(config) or {}).get("trainer", {})
     return trainer.get("batch_size", 1) * trainer.get("accumulate", 1)

@@ -19,6 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from vidpara import cli
 from vidpara.cli import UserError
 
 FREE_KEYS = frozenset(
@@ -102,7 +103,7 @@ def check_config(folder: Path, saved: str, resolved: str) -> None:
     Raises:
         UserError: it names every differing key with both values; `FREE_KEYS` may differ.
     """
-    old, new = _flatten(yaml.safe_load(saved)), _flatten(yaml.safe_load(resolved))
+    old, new = (cli.flatten(yaml.safe_load(text) or {}) for text in (saved, resolved))
     differing = [
         f"{key} (was {old.get(key, 'absent')}, now {new.get(key, 'absent')})"
         for key in sorted(old.keys() | new.keys())
@@ -147,13 +148,3 @@ def _sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _flatten(tree: Mapping[str, Any] | None, prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in (tree or {}).items():
-        if isinstance(value, Mapping):
-            flat |= _flatten(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat

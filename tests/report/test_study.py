@@ -1,0 +1,65 @@
+"""Figures of a study say what its results say."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vidpara.evaluation.results import Episode, Results
+from vidpara.evaluation.statistics import wilson
+from vidpara.report import study
+from vidpara.report.runs import Curve
+from vidpara.types import EpisodeStart
+
+
+def cell(recipe: str, demos: int, place: int, seed: int = 0, error: float = 0.02) -> study.Cell:
+    """Ten episodes, `place` of them PLACE; stage one of 10 steps in a minute, then 20 in two minutes."""
+    episodes = tuple(
+        Episode(EpisodeStart(i, (), (0.0, 0.0)), "PLACE" if i < place else "MISS", 9, 3, 1.0)
+        for i in range(10)
+    )
+    first = {"val/loss": Curve((10,), (60.0,), (1.0,))}
+    second = {study.ERROR: Curve((10, 20), (60.0, 120.0), (2 * error, error))}
+    trainings = [first, second] if recipe == "two_stage" else [second]
+    name = f"{recipe}-demos{demos}-seed{seed}"
+    found = Results(name, episodes, "", {}, {}, 0, {})
+    return study.Cell(name, recipe, {"data.demos": demos, "trainer.seed": seed}, found, trainings)
+
+
+def test_the_bars_are_the_shares_and_the_whisker_is_wilsons():
+    axes = study.success([cell("two_stage", 4, 7)]).axes[0]
+    assert [bar.get_width() for bar in axes.patches] == pytest.approx([70, 0, 30])
+    (whisker,) = axes.lines
+    assert np.asarray(whisker.get_xdata()) == pytest.approx([100 * bound for bound in wilson(7, 10)])
+
+
+def test_a_curve_pools_the_seeds_of_each_value():
+    cells = [cell("two_stage", 4, 2, 0, 0.03), cell("two_stage", 4, 4, 1, 0.05), cell("two_stage", 64, 9)]
+    place, error = study.by_setting(cells, "data.demos").axes
+    assert np.asarray(place.lines[0].get_xydata()).tolist() == [[4, 30], [64, 90]]
+    assert np.asarray(error.lines[0].get_ydata()) == pytest.approx([4.0, 2.0])
+    assert place.get_xscale() == "log"
+
+
+def test_learning_counts_stage_ones_steps_and_time():
+    steps, minutes = study.learning([cell("two_stage", 4, 7), cell("joint", 4, 7)]).axes
+    assert [np.asarray(line.get_xdata()).tolist() for line in steps.lines] == [[20, 30], [10, 20]]
+    assert [np.asarray(line.get_xdata()).tolist() for line in minutes.lines] == [[2, 3], [1, 2]]
+
+
+def test_only_figures_with_something_to_show_are_drawn():
+    both = [cell("two_stage", 4, 2), cell("two_stage", 64, 9)]
+    assert set(study.draw(both)) == {"success", "by_demos", "learning"}
+    alone = [both[0]._replace(trainings=[])]
+    assert set(study.draw(alone)) == {"success"}
+
+
+def test_trainings_are_read_in_the_order_in_which_they_ran(tmp_path: Path):
+    stage = {"config": "trainer: {batch_size: 2}", "metrics": [{"step": 3, "val/loss": 1.5}]}
+    file = tmp_path / "a.training.json"
+    file.write_text(json.dumps({"train_video": stage, "train_policy": stage}))
+    assert study.read_trainings(file) == [{"val/loss": Curve((3,), (0.0,), (1.5,))}] * 2
+    assert study.read_trainings(tmp_path / "absent.json") == []

@@ -1,0 +1,33 @@
+"""Every setting in one place: one frozen dataclass a component, one a stage.
+
+A component receives its own section and never the whole configuration. Lengths are metres, angles degrees, times
+control steps (20 Hz) unless a name says otherwise.
+"""
+
+from vidpara.config.data import ClipConfig, DataConfig
+from vidpara.config.models import (
+    AutoencoderConfig,
+    DiffusionConfig,
+    HeadConfig,
+    ImageEncoderConfig,
+    PolicyConfig,
+    UNetConfig,
+)
+from vidpara.config.simulation import ControllerConfig, ExpertConfig, SceneConfig
+from vidpara.config.stages import (
+    CheckConfig,
+    CollectConfig,
+    EvaluateConfig,
+    ExportConfig,
+    ReportConfig,
+    TrainPolicyConfig,
+    TrainVideoConfig,
+)
+from vidpara.config.training import LossConfig, OptimizerConfig, TrainerConfig
+
+__all__ = [
+    "AutoencoderConfig", "CheckConfig", "ClipConfig", "CollectConfig", "ControllerConfig", "DataConfig",
+    "DiffusionConfig", "EvaluateConfig", "ExpertConfig", "ExportConfig", "HeadConfig", "ImageEncoderConfig",
+    "LossConfig", "OptimizerConfig", "PolicyConfig", "ReportConfig", "SceneConfig", "TrainPolicyConfig",
+    "TrainVideoConfig", "TrainerConfig", "UNetConfig",
+]  # fmt: skip

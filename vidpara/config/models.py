@@ -1,0 +1,97 @@
+"""The video model, and the policy on it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class AutoencoderConfig:
+    """Clip <-> latents."""
+
+    kind: Literal["patch_pca", "svd"] = "patch_pca"
+    weights: str | None = None
+    """A saved autoencoder (folder or hub id). `patch_pca` is fitted on the rollouts when there is none."""
+    patch: int = 8
+    channels: int = 16
+
+
+@dataclass(frozen=True)
+class ImageEncoderConfig:
+    """The cross-attention token: CLIP's embedding of the present frame, or SVD's unconditional zero token."""
+
+    kind: Literal["zeros", "clip"] = "zeros"
+    weights: str | None = None
+
+
+@dataclass(frozen=True)
+class UNetConfig:
+    """UNetSpatioTemporalConditionModel; the defaults are the pocket size."""
+
+    weights: str | None = None
+    """A diffusers UNet folder, a whole pipeline folder, or a hub id; None starts from random weights."""
+    channels: tuple[int, ...] = (32, 64, 128)
+    layers_per_block: int = 1
+    attention: tuple[bool, ...] = (False, True, True)
+    """Whether each resolution has transformer blocks, highest resolution first."""
+    heads: int = 4
+    context_dim: int = 64
+    added_id_dim: int = 32
+
+
+@dataclass(frozen=True)
+class DiffusionConfig:
+    """EDM with v-prediction, as in SVD (Karras et al. 2022; Blattmann et al. 2023)."""
+
+    log_sigma_mean: float = 0.7
+    log_sigma_std: float = 1.6
+    sigma_max: float = 700.0
+    blank: float = 0.0
+    """Share of stage one's clips at `sigma_max` with the noise at its mean: what a policy with `future: mean` reads."""
+    condition_noise_mean: float = -3.0
+    condition_noise_std: float = 0.5
+    """Log-normal noise added to the conditioning frame."""
+    fps: int = 7
+    motion_bucket: int = 127
+
+
+@dataclass(frozen=True)
+class HeadConfig:
+    """Pixel-aligned actions, or the global baseline, on the video features."""
+
+    kind: Literal["pixel", "global_regression"] = "pixel"
+    grid: tuple[int, int] = (32, 32)
+    """Rows and columns of the heatmap."""
+    height_bins: int = 32
+    gripper_bins: int = 32
+    rotation_bins: int = 32
+    width: int = 32
+    """Channels of the head's convolutions and MLPs."""
+    layers: int = 2
+    """3 x 3 convolutions between the features and the volume."""
+    loss: Literal["joint", "factored"] = "joint"
+    """`joint`: one softmax over bins x pixels. `factored`: pixel softmax, then height softmax at the true pixel."""
+    targets: Literal["soft", "hard"] = "soft"
+    decode: Literal["local_mean", "argmax"] = "local_mean"
+
+
+@dataclass(frozen=True)
+class PolicyConfig:
+    """Backbone x head: which features, at which noise, and how the losses are mixed."""
+
+    taps: tuple[int, ...] = (1, 2)
+    """Decoder blocks (`unet.up_blocks[i]`) whose outputs are the features."""
+    sigma: float = 700.0
+    """Noise level of the future frames for the action losses, and of the forward that is read at run time."""
+    future: Literal["noise", "mean"] = "noise"
+    """What stands in the future frames at `sigma`: a sample of pure noise, or its mean, which is zero. The network
+    learns to ignore the sample at that level; with the mean there is nothing to ignore."""
+    denoising_steps: int = 1
+    """Forwards at run time. 1 starts at `sigma` and imagines nothing; more denoise from `sigma_max` to `sigma`."""
+    action_fraction: float = 0.75
+    """Share of each batch at `sigma` with action losses; the rest trains the video loss at log-normal noise."""
+    backbone: Literal["train", "frozen"] = "train"
+    stop_gradient: bool = False
+    """Do not let action losses reach the backbone."""
+    head: HeadConfig = field(default_factory=HeadConfig)

@@ -1,0 +1,131 @@
+"""One configuration a stage."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from vidpara.config.data import DataConfig
+from vidpara.config.models import (
+    AutoencoderConfig,
+    DiffusionConfig,
+    HeadConfig,
+    ImageEncoderConfig,
+    PolicyConfig,
+    UNetConfig,
+)
+from vidpara.config.simulation import ControllerConfig, ExpertConfig, SceneConfig
+from vidpara.config.training import LossConfig, OptimizerConfig, TrainerConfig
+
+
+@dataclass(frozen=True)
+class CollectConfig:
+    """`stages/collect_rollouts.py`: scripted expert -> LIBERO HDF5."""
+
+    output: Path = Path("data/rollouts.hdf5")
+    demos: int = 256
+    seed: int = 0
+    workers: int = 0
+    """Simulator processes; 0 is one a core, 8 at most."""
+    wrist_camera: bool = False
+    scene: SceneConfig = field(default_factory=SceneConfig)
+    expert: ExpertConfig = field(default_factory=ExpertConfig)
+
+
+@dataclass(frozen=True)
+class CheckConfig:
+    """`stages/check_rollouts.py`: what the files say, drawn on the frames."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    head: HeadConfig = field(default_factory=HeadConfig)
+    output: Path = Path("runs/check")
+    demos: int = 2
+    """Demos to make videos of."""
+
+
+@dataclass(frozen=True)
+class TrainVideoConfig:
+    """`stages/train_video.py`: stage one."""
+
+    run: Path = Path("runs/video")
+    data: DataConfig = field(default_factory=DataConfig)
+    autoencoder: AutoencoderConfig = field(default_factory=AutoencoderConfig)
+    image_encoder: ImageEncoderConfig = field(default_factory=ImageEncoderConfig)
+    unet: UNetConfig = field(default_factory=UNetConfig)
+    diffusion: DiffusionConfig = field(default_factory=DiffusionConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    samples: int = 4
+    """Validation clips generated beside the true ones."""
+    sample_steps: int = 15
+
+
+@dataclass(frozen=True)
+class TrainPolicyConfig:
+    """`stages/train_policy.py`: stage two and its variants."""
+
+    run: Path = Path("runs/policy")
+    video_run: Path | None = None
+    """A stage-one run to start from; None starts from `unet.weights`, or from random weights."""
+    data: DataConfig = field(default_factory=DataConfig)
+    autoencoder: AutoencoderConfig = field(default_factory=AutoencoderConfig)
+    image_encoder: ImageEncoderConfig = field(default_factory=ImageEncoderConfig)
+    unet: UNetConfig = field(default_factory=UNetConfig)
+    diffusion: DiffusionConfig = field(default_factory=DiffusionConfig)
+    policy: PolicyConfig = field(default_factory=PolicyConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    sample_steps: int = 15
+    """Denoising steps of the imagined clips that validations show."""
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """`stages/evaluate_policy.py`: closed loop in the simulator."""
+
+    policy: Path = Path("runs/policy")
+    output: Path = Path("runs/evaluation.json")
+    cell: str = "two_stage"
+    episodes: int = 50
+    seed: int = 1000
+    """Starts are drawn from this seed; collection with another seed never yields them."""
+    max_steps: int = 400
+    workers: int = 0
+    """Simulator processes; 0 is one a core, 8 at most."""
+    denoising_steps: int = 0
+    """Forwards of the UNet for a look; 0 takes the policy's own number."""
+    held_out: bool = False
+    """Also measure the plan's errors on the held-out demos of the policy's training."""
+    videos: int = 0
+    """Record an mp4 of the first N episodes, with heatmap and predicted points, and a grid video of them."""
+    scene: SceneConfig = field(default_factory=SceneConfig)
+    controller: ControllerConfig = field(default_factory=ControllerConfig)
+
+
+@dataclass(frozen=True)
+class ReportConfig:
+    """`stages/report.py`: results, runs and videos -> one self-contained HTML page."""
+
+    output: Path = Path("demo/page.html")
+    title: str = "PARA on a video backbone"
+    baseline: str = "two_stage"
+    """The cell that the others are compared with."""
+    results: tuple[Path, ...] = ()
+    """Results files of `stages/evaluate_policy.py`; their videos lie beside them."""
+    runs: tuple[Path, ...] = ()
+    """Run folders: loss curves from `metrics.jsonl`, strips and generated clips from `vis/`."""
+    pictures: tuple[Path, ...] = ()
+    """Further PNG or mp4 files, for instance the sanity picture of the data."""
+    timings: Path | None = None
+    """A JSON file {step: seconds} of how long each part took."""
+    notes: tuple[str, ...] = ()
+    """Sentences under the title: what was narrowed, what is not from this run."""
+
+
+@dataclass(frozen=True)
+class ExportConfig:
+    """`stages/export_policy.py`: a finished run's weights in half precision."""
+
+    run: Path = Path("runs/two_stage")
+    output: Path = Path("checkpoints/policy")

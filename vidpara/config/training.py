@@ -1,0 +1,65 @@
+"""The loop, the optimizer and the losses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """The optimizer, with a learning rate per parameter group."""
+
+    kind: Literal["adamw", "muon"] = "adamw"
+    """`muon`: orthogonalised momentum for the video UNet's matrices and filters, AdamW for the rest. Learns from random
+    weights in fewer steps; not for sharded weights."""
+    lr: float = 1e-3
+    backbone_lr: float | None = None
+    """Learning rate of the video UNet, in both stages; None uses `lr`."""
+    warmup: int = 50
+    decay: Literal["cosine", "constant"] = "cosine"
+    weight_decay: float = 0.01
+    betas: tuple[float, float] = (0.9, 0.99)
+    clip_norm: float = 1.0
+
+    @property
+    def of_backbone(self) -> float:
+        """The video UNet's learning rate."""
+        return self.lr if self.backbone_lr is None else self.backbone_lr
+
+
+@dataclass(frozen=True)
+class TrainerConfig:
+    """The one loop."""
+
+    steps: int = 2000
+    batch_size: int = 16
+    """Samples a process and micro-step."""
+    accumulate: int = 1
+    precision: Literal["auto", "no", "bf16", "fp16"] = "auto"
+    """`auto`: bf16 where the processor or GPU computes in it, else float32."""
+    seed: int = 0
+    ema: float = 0.999
+    """Decay of the exponential moving average of the weights; 0 turns it off."""
+    workers: int = 0
+    log_every: int = 20
+    validate_every: int = 500
+    checkpoint_every: int = 500
+    keep_checkpoints: int = 1
+    overfit_one_sample: bool = False
+    wandb: Literal["offline", "online", "disabled"] = "offline"
+    project: str = "vidpara"
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """Weights of the named losses. With `normalize` each loss is first divided by its running mean."""
+
+    volume: float = 1.0
+    position: float = 1.0
+    """Of the global baseline, which has no volume."""
+    gripper: float = 1.0
+    rotation: float = 0.0
+    video: float = 1.0
+    normalize: bool = True
+    decay: float = 0.99

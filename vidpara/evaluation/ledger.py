@@ -1,0 +1,124 @@
+"""The finished episodes of an evaluation that has not ended, and the results file that they become."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import yaml
+
+from vidpara import cli
+from vidpara.cli import UserError
+from vidpara.config import EvaluateConfig
+from vidpara.evaluation import results
+from vidpara.evaluation.results import Episode, Results
+from vidpara.simulation import scene
+
+FREE = ("workers", "videos", "episodes", "output", "held_out")
+"""Settings that may differ when an evaluation is continued: they do not change what happens in an episode."""
+
+
+class Ledger:
+    """The finished episodes of a started evaluation: OUTPUT.part.jsonl, a header line and then one line an episode."""
+
+    def __init__(self, config: EvaluateConfig, fingerprint: str) -> None:
+        self.config, self.output, self.episodes = config, config.output, config.episodes
+        self.path = config.output.with_suffix(".part.jsonl")
+        self.settings: dict[str, Any] = results.portable(yaml.safe_load(cli.dump(config)))
+        self.fingerprint = fingerprint
+
+    def read(self) -> dict[int, Episode]:
+        """Episodes that need not run again.
+
+        Raises:
+            UserError: they were run with another configuration or other weights.
+        """
+        done: dict[int, Episode] = {}
+        if self.output.exists():
+            finished = results.read(self.output)
+            self._check(self.output, finished.config, finished.versions.get("policy", ""))
+            done = dict(enumerate(finished.episodes))
+        if len(done) > self.episodes:
+            raise UserError(
+                f"{self.output} holds {len(done)} episodes already; set --episodes {len(done)} or more"
+            )
+        if not self.path.exists():
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            return done
+        whole, _, torn = self.path.read_text().rpartition("\n")
+        if torn:  # killed while appending: drop the torn line, its episode runs again
+            results.write_atomically(self.path, f"{whole}\n".encode() if whole else b"")
+        lines = [json.loads(line) for line in whole.splitlines()]
+        if lines:
+            self._check(self.path, lines[0]["config"], lines[0]["policy"])
+        done |= {line.pop("index"): results.episode(line) for line in lines[1:]}
+        return {index: episode for index, episode in done.items() if index < self.episodes}
+
+    def append(self, index: int, episode: Episode) -> None:
+        fresh = not self.path.exists() or not self.path.stat().st_size
+        header = [{"config": self.settings, "policy": self.fingerprint}] if fresh else []
+        with self.path.open("a") as file:
+            for line in [*header, {"index": index, **results.plain(episode)}]:
+                file.write(json.dumps(line) + "\n")
+
+    def finish(
+        self, episodes: Sequence[Episode], words: Sequence[str], measured: Mapping[str, float]
+    ) -> Results:
+        """Write the results, unless the file holds them all already, and forget the part file."""
+        if not self.output.exists() or len(results.read(self.output).episodes) < len(episodes):
+            found = Results(
+                cell=self.config.cell,
+                episodes=tuple(episodes),
+                command=results.command_line("evaluate_policy", words),
+                config=self.settings,
+                versions=results.versions() | {"policy": self.fingerprint},
+                seed=self.config.seed,
+                protocol=describe(self.config),
+                measured=measured,
+            )
+            results.write(self.output, found)
+        self.path.unlink(missing_ok=True)
+        return results.read(self.output)
+
+    def _check(self, path: Path, config: Mapping[str, Any], fingerprint: str) -> None:
+        advice = "choose another --output, or remove the file"
+        defaults = results.portable(
+            yaml.safe_load(cli.dump(EvaluateConfig()))
+        )  # of settings newer than the file
+        before, now = (cli.flatten(tree) for tree in (defaults | dict(config), self.settings))
+        for key in sorted(before.keys() | now.keys()):
+            if key.split(".")[0] not in FREE and before.get(key) != now.get(key):
+                raise UserError(
+                    f"{path} was made with {key} {before.get(key)}, now it is {now.get(key)}; {advice}"
+                )
+        if fingerprint != self.fingerprint:
+            raise UserError(f"{path} was made with other weights of {self.settings['policy']}; {advice}")
+
+
+def describe(config: EvaluateConfig) -> dict[str, Any]:
+    """How the episodes were run, for people."""
+    place, control = config.scene, config.controller
+    layout = "LIBERO's own init states" if place.layout == "original" else (
+        f"clean scene, object anywhere in x {list(place.x_range)} m, y {list(place.y_range)} m, "
+        + (f"target at {list(place.target_xy)} m" if place.target == "fixed" else "target anywhere on it")
+        + (f", {place.distractors} distractors" if place.distractors else "")
+    )  # fmt: skip
+    views = f"{place.view_grid[0]} x {place.view_grid[1]} views, tilt to {place.tilt_max} degrees"
+    return {
+        "suite": place.suite,
+        "task": place.task,
+        "layout": layout,
+        "starts": f"the first {config.episodes} of seed {config.seed}; {place.grid[0]} x {place.grid[1]} cells, "
+        "visited in random order, uniform within a cell",
+        "view": views if place.views == "sphere" else f"default view of {place.camera}",
+        "max_steps": config.max_steps,
+        "settle_steps": scene.SETTLE_STEPS,
+        "execute": f"{control.execute} points of each chunk, {control.steps_per_point} to "
+        f"{control.max_steps_per_point} control steps each, reached within {control.tolerance} m; the whole chunk "
+        f"after a look since which the end effector moved less than {control.stall} m",
+        "rotation": control.rotation,
+        "render": f"{place.render}, {place.image_size} x {place.image_size}",
+        "success": "PLACE: the task's goal predicate holds at any control step, which ends the episode (LIBERO's "
+        "rule); GRASP: the object was lifted 3 cm, no more; MISS: it was not",
+    }

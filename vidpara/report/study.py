@@ -1,0 +1,177 @@
+"""Figures of an experiment, drawn from its committed results: success, what a setting does to it, and learning."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from vidpara.evaluation.results import Results
+from vidpara.evaluation.statistics import wilson
+from vidpara.report import figures
+from vidpara.report.runs import Curve, curves_of
+
+ERROR = "val/position_error"
+"""Median distance of the planned from the true points, in metres."""
+
+
+class Cell(NamedTuple):
+    """One published cell: which recipe, with which swept values, how it did, and its trainings in order."""
+
+    name: str
+    recipe: str
+    swept: Mapping[str, Any]
+    results: Results
+    trainings: Sequence[Mapping[str, Curve]]
+
+
+def read_trainings(file: Path) -> list[dict[str, Curve]]:
+    """The curves of each training in a CELL.training.json, in the order in which they ran; none if it is missing."""
+    stages = json.loads(file.read_text()).values() if file.is_file() else ()
+    return [curves_of(stage["metrics"], stage["config"]) for stage in stages]
+
+
+def draw(cells: Sequence[Cell]) -> dict[str, Figure]:
+    """All figures that the cells have numbers for, by file name."""
+    drawn = {"success": success(cells)}
+    for key in dict.fromkeys(key for cell in cells for key in cell.swept):
+        if len({cell.swept.get(key) for cell in cells if _is_number(cell.swept.get(key))}) > 1:
+            drawn[f"by_{key.rpartition('.')[2]}"] = by_setting(cells, key)
+    if any(ERROR in curves for cell in cells for curves in cell.trainings):
+        drawn["learning"] = learning(cells)
+    return drawn
+
+
+def success(cells: Sequence[Cell]) -> Figure:
+    """A bar a cell: the shares of PLACE, GRASP and MISS, with the Wilson interval of PLACE."""
+    with matplotlib.rc_context(figures.STYLE):
+        figure = Figure(figsize=(7.5, 0.32 * len(cells) + 1.0), layout="constrained")
+        axes = figure.subplots()
+        for row, cell in enumerate(cells):
+            left, total = 0.0, len(cell.results.episodes)
+            for outcome, color in figures.OUTCOMES.items():
+                share = 100 * sum(e.outcome == outcome for e in cell.results.episodes) / total
+                label = outcome if row == 0 else None
+                axes.barh(row, share, left=left, color=color, height=0.7, label=label, alpha=0.85)
+                left += share
+            place = cell.results.count("PLACE")
+            low, high = (100 * bound for bound in wilson(place, total))
+            axes.plot((low, high), (row, row), color=figures.TEXT, linewidth=1.4, marker="|", markersize=7)
+            axes.text(102, row, f"{place}/{total}", va="center", fontsize=8)
+        axes.set(
+            xlim=(0, 112), xlabel="episodes (%), with the 95 % interval of PLACE",
+            yticks=range(len(cells)), yticklabels=[cell.name for cell in cells],
+        )  # fmt: skip
+        axes.invert_yaxis()
+        axes.grid(axis="y", visible=False)
+        figure.legend(loc="outside upper left", ncols=3)
+    return figure
+
+
+def by_setting(cells: Sequence[Cell], key: str) -> Figure:
+    """PLACE, and the plan's error, against the values of one swept setting, a line a recipe; seeds are pooled."""
+    chosen = [cell for cell in cells if _is_number(cell.swept.get(key))]
+    groups: dict[str, dict[float, list[Cell]]] = {}
+    for cell in sorted(chosen, key=lambda cell: cell.swept[key]):
+        groups.setdefault(cell.recipe, {}).setdefault(cell.swept[key], []).append(cell)
+    lines = {recipe: by_value for recipe, by_value in groups.items() if len(by_value) > 1}
+    palette = figures.colors(list(lines))
+    with matplotlib.rc_context(figures.STYLE):
+        figure = Figure(figsize=(8.0, 3.2), layout="constrained")
+        place, error = figure.subplots(1, 2)
+        for recipe, by_value in lines.items():
+            style: dict[str, Any] = {
+                "color": palette[recipe],
+                "marker": "o",
+                "markersize": 4,
+                "linewidth": 1.5,
+            }
+            rates = [_rate(alike) for alike in by_value.values()]
+            spread = ([rate - low for rate, low, _ in rates], [high - rate for rate, _, high in rates])
+            place.errorbar(
+                list(by_value), [rate for rate, _, _ in rates], spread, capsize=3, label=recipe, **style
+            )
+            errors = {
+                value: _error(alike) for value, alike in by_value.items() if all(map(_has_error, alike))
+            }
+            error.plot(list(errors), list(errors.values()), **style)
+        name = key.rpartition(".")[2]
+        place.set(title="PLACE (%)", ylim=(0, 100))
+        error.set(title="plan error on held-out demos (cm)", ylim=(0, None))
+        for axes in (place, error):
+            _logarithmic(axes, sorted({value for by_value in lines.values() for value in by_value}))
+            axes.set(xlabel=name)
+        handles, labels = place.get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside upper left", ncols=5)
+    return figure
+
+
+def learning(cells: Sequence[Cell]) -> Figure:
+    """The plan's error while the policies trained, against all steps and all training time, stage one included."""
+    chosen = [cell for cell in cells if _has_error(cell)]
+    palette = figures.colors([cell.name for cell in chosen])
+    with matplotlib.rc_context(figures.STYLE):
+        figure = Figure(figsize=(9.0, 3.8), layout="constrained")
+        panels = figure.subplots(1, 2, sharey=True)
+        for cell in chosen:
+            curve = cell.trainings[-1][ERROR]
+            steps, seconds = _before(cell.trainings[:-1])
+            centimetres = [100 * value for value in curve.values]
+            style: dict[str, Any] = {
+                "color": palette[cell.name],
+                "linewidth": 1.4,
+                "marker": "o",
+                "markersize": 3,
+            }
+            panels[0].plot([steps + step for step in curve.steps], centimetres, label=cell.name, **style)
+            panels[1].plot([(seconds + second) / 60 for second in curve.seconds], centimetres, **style)
+        panels[0].set(
+            title="plan error on held-out demos (cm)", xlabel="steps, stage one included", yscale="log"
+        )
+        panels[1].set(xlabel="training time (minutes), stage one included", yscale="log")
+        figure.legend(loc="outside lower center", ncols=4, fontsize=8)
+    return figure
+
+
+def _rate(cells: Sequence[Cell]) -> tuple[float, float, float]:
+    """PLACE in percent over the episodes of all cells, and the ends of its interval."""
+    place = sum(cell.results.count("PLACE") for cell in cells)
+    total = sum(len(cell.results.episodes) for cell in cells)
+    low, high = wilson(place, total)
+    return 100 * place / total, 100 * low, 100 * high
+
+
+def _error(cells: Sequence[Cell]) -> float:
+    """Mean over the cells of the plan's last error, in centimetres."""
+    return sum(100 * cell.trainings[-1][ERROR].values[-1] for cell in cells) / len(cells)
+
+
+def _before(trainings: Sequence[Mapping[str, Curve]]) -> tuple[int, float]:
+    """Steps and seconds of the trainings that a policy's own began from."""
+    ends = [
+        max((curve.steps[-1], curve.seconds[-1]) for curve in curves.values())
+        for curves in trainings
+        if curves
+    ]
+    return sum(step for step, _ in ends), sum(second for _, second in ends)
+
+
+def _has_error(cell: Cell) -> bool:
+    return bool(cell.trainings) and ERROR in cell.trainings[-1]
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _logarithmic(axes: Axes, values: Sequence[float]) -> None:
+    """A logarithmic axis with a tick at each value, where they span more than a factor of four."""
+    if values[0] > 0 and values[-1] > 4 * values[0]:
+        axes.set_xscale("log")
+        axes.set_xticks(values, [f"{value:g}" for value in values])
+        axes.minorticks_off()
