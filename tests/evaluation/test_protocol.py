@@ -193,6 +193,16 @@ def test_the_videos_of_an_earlier_evaluation_do_not_stand_for_this_ones(tmp_path
     assert film.read_bytes() != b"of another policy"
 
 
+def test_failures_are_recorded_on_request(tmp_path: Path, here: list[int]):
+    before = evaluate(settings(tmp_path, videos=1))
+    here.clear()
+    assert evaluate(settings(tmp_path, videos=1, failures=2)) == before
+    missed = [index for index, episode in enumerate(before.episodes) if episode.outcome == "MISS"][:2]
+    assert here == [index for index in missed if index > 0]
+    shown = {index for index in range(6) if recording.path(tmp_path / "a.json", index).exists()}
+    assert shown == {0, *missed}
+
+
 def looks(count: int) -> list[Look]:
     image = torch.zeros(8, 8, 3, dtype=torch.uint8)
     return [

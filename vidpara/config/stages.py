@@ -99,6 +99,8 @@ class EvaluateConfig:
     """Also measure the plan's errors on the held-out demos of the policy's training."""
     videos: int = 0
     """Record an mp4 of the first N episodes, with heatmap and predicted points, and a grid video of them."""
+    failures: int = 0
+    """Record also the first N episodes that ended as MISS, and as GRASP; they are run once more for it."""
     scene: SceneConfig = field(default_factory=SceneConfig)
     controller: ControllerConfig = field(default_factory=ControllerConfig)
 

@@ -15,7 +15,7 @@ from vidpara.evaluation import results
 from vidpara.evaluation.results import Episode, Results
 from vidpara.simulation import scene
 
-FREE = ("workers", "videos", "episodes", "output", "held_out")
+FREE = ("workers", "videos", "episodes", "output", "held_out", "failures")
 """Settings that may differ when an evaluation is continued: they do not change what happens in an episode."""
 
 

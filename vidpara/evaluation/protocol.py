@@ -6,8 +6,7 @@ import functools
 import os
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
@@ -18,7 +17,7 @@ from vidpara.config import ControllerConfig, EvaluateConfig
 from vidpara.evaluation import recording
 from vidpara.evaluation.ledger import Ledger
 from vidpara.evaluation.results import Episode, Results
-from vidpara.evaluation.rollout import EpisodeResult, Outcome, run_episode
+from vidpara.evaluation.rollout import EpisodeResult, run_episode
 from vidpara.simulation import scene, workers
 from vidpara.types import ActionChunk, EpisodeStart, Observation, Simulator
 
@@ -75,24 +74,50 @@ def evaluate(
     if config.episodes < 1:
         raise UserError(f"--episodes {config.episodes} must be at least 1")
     torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) - workers.count(config.workers)))
-    starts = scene.starts(config.scene, config.episodes, config.seed)
     ledger = Ledger(config, fingerprint)
     done = ledger.read()
-    videos = [recording.path(config.output, index) for index in range(min(config.videos, config.episodes))]
-    unseen = {index for index, video in enumerate(videos) if index not in done or not video.exists()}
-    jobs = [
-        Job(index, start, index < len(videos), config.controller, config.max_steps)
-        for index, start in enumerate(starts)
-        if index not in done or index in unseen
-    ]
     reply = _Timed(policy, device)
-    finished = config.episodes - len(jobs)
-    with tqdm(total=config.episodes, initial=finished, desc=config.cell, unit="episode") as bar:
+    first = range(min(config.videos, config.episodes))
+    missing = [index for index in range(config.episodes) if index not in done]
+    unseen = [index for index in first if index in done and not recording.path(config.output, index).exists()]
+    _run_episodes(sorted([*missing, *unseen]), set(first), config, reply, make, done, ledger)
+    if first and (missing or unseen):
+        shown = {recording.path(config.output, index): done[index].outcome for index in first}
+        recording.write_grid(recording.grid_path(config.output), shown)
+    failures = [
+        index
+        for outcome in ("MISS", "GRASP")
+        for index in [i for i in sorted(done) if done[i].outcome == outcome][: config.failures]
+        if not recording.path(config.output, index).exists()
+    ]
+    _run_episodes(failures, set(failures), config, reply, make, done, ledger)
+    measured = {**(measured or {}), **reply.measured()}
+    return ledger.finish([done[index] for index in range(config.episodes)], words, measured)
+
+
+def _run_episodes(
+    indices: Sequence[int],
+    recorded: Container[int],
+    config: EvaluateConfig,
+    reply: Callable[[Sequence[Look]], list[ActionChunk]],
+    make: Callable[[Any], Any],
+    done: dict[int, Episode],
+    ledger: Ledger,
+) -> None:
+    """Run these episodes. Their outcomes go to `done` and `ledger`, unless they count already and are only recorded."""
+    starts = scene.starts(config.scene, config.episodes, config.seed)
+    jobs = [Job(i, starts[i], i in recorded, config.controller, config.max_steps) for i in indices]
+    with tqdm(
+        total=config.episodes, initial=config.episodes - len(jobs), desc=config.cell, unit="episode"
+    ) as bar:
         bar.set_postfix_str(_tally(done))
         clock = time.perf_counter()
         for index, found in _run(jobs, reply, config, make):
+            video = recording.path(config.output, index)
             if found.frames:
-                recording.write_episode(videos[index], found)
+                recording.write_episode(video, found)
+            else:
+                video.unlink(missing_ok=True)  # of an earlier evaluation
             seconds, clock = time.perf_counter() - clock, time.perf_counter()
             episode = Episode(found.start, found.outcome, found.steps, found.looks, round(seconds, 3))
             if index not in done:
@@ -104,11 +129,6 @@ def evaluate(
                 )
             bar.update()
             bar.set_postfix_str(_tally(done))
-    if unseen:
-        shown: dict[Path, Outcome] = {video: done[index].outcome for index, video in enumerate(videos)}
-        recording.write_grid(recording.grid_path(config.output), shown)
-    measured = {**(measured or {}), **reply.measured()}
-    return ledger.finish([done[index] for index in range(config.episodes)], words, measured)
 
 
 class _Timed:

@@ -19,6 +19,8 @@ from vidpara.evaluation.statistics import Paired, wilson
 from vidpara.report import figures
 from vidpara.report.runs import Run, read_run
 
+ORDER = ("MISS", "GRASP", "PLACE")
+"""Failures first: they are what one wants to see."""
 MIME = {".png": "image/png", ".jpg": "image/jpeg", ".webp": "image/webp", ".mp4": "video/mp4"}
 
 
@@ -139,7 +141,8 @@ def _row(path: Path, found: Results, cells: Sequence[Results], baseline: str, co
     placed = [episode.steps for episode in found.episodes if episode.outcome == "PLACE"]
     reference = next((cell for cell in cells if cell.cell == baseline), None)
     grid = recording.grid_path(path)
-    films = [(index, recording.path(path, index)) for index in range(total)]
+    by_outcome = sorted(range(total), key=lambda index: ORDER.index(found.episodes[index].outcome))
+    films = [(index, recording.path(path, index)) for index in by_outcome]
     return Row(
         cell=found.cell,
         color=color,
