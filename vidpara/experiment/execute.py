@@ -106,7 +106,7 @@ def _blocked(plan: Plan, standing: Mapping[str, Standing]) -> list[str]:
 
 
 def _next(plan: Plan, standing: Mapping[str, Standing], free: int) -> tuple[list[str], bool]:
-    """Steps to start now, and whether it is one that nothing runs beside."""
+    """Steps to start now, evaluations first, and whether it is one that nothing runs beside."""
     running = [plan.steps[name] for name, value in standing.items() if value.state == "running"]
     ready = [
         step
@@ -118,6 +118,7 @@ def _next(plan: Plan, standing: Mapping[str, Standing], free: int) -> tuple[list
         return [], False
     if whole := [step.name for step in ready if step.whole]:
         return ([] if running else whole[:1]), True
+    ready.sort(key=lambda step: step.stage != "evaluate_policy")  # a finished cell is worth more than a begun one
     alone = len(ready) == 1 and not running
     return [step.name for step in ready[:free]], alone
 
