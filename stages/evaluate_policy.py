@@ -12,11 +12,12 @@ from pathlib import Path
 import torch
 
 from vidpara import cli
-from vidpara.build import build_clips, build_episodes, load_policy, read_config
+from vidpara.build import build_clips, build_episodes
 from vidpara.config import EvaluateConfig
 from vidpara.evaluation import protocol, results
 from vidpara.evaluation.evaluators import ActionErrors
-from vidpara.policy import VideoPolicy
+from vidpara.policy import Policy
+from vidpara.run_folder import load_policy, read_config
 
 
 def main(config: EvaluateConfig, words: list[str]) -> None:
@@ -28,7 +29,7 @@ def main(config: EvaluateConfig, words: list[str]) -> None:
     print(f"{results.summary(found)} -> {config.output}")
 
 
-def held_out_errors(run: Path, policy: VideoPolicy) -> dict[str, float]:
+def held_out_errors(run: Path, policy: Policy) -> dict[str, float]:
     """The plan's errors on the demos that were held out from the policy's training."""
     data = read_config(run).data
     episodes = build_episodes(data)

@@ -5,9 +5,9 @@ python stages/export_policy.py --run runs/two_stage --output checkpoints/pocket_
 
 import shutil
 
-from vidpara.build import load_policy, read_workspace, save_policy
 from vidpara.cli import main
 from vidpara.config import ExportConfig
+from vidpara.run_folder import load_policy, read_workspace, save_policy
 
 
 def run(config: ExportConfig, argv: list[str]) -> None:

@@ -10,6 +10,7 @@ from vidpara.cli import dump, main
 from vidpara.config import TrainPolicyConfig
 from vidpara.data.clips import workspace
 from vidpara.evaluation.evaluators import ActionErrors, ImaginedPlans, Strips
+from vidpara.run_folder import save_policy
 from vidpara.training.optimizer import ParamGroup
 from vidpara.training.processes import processes
 from vidpara.training.trainer import train
@@ -19,16 +20,18 @@ def run(config: TrainPolicyConfig, argv: list[str]) -> None:
     state = processes()
     resolved = dump(config)
     episodes = build.build_episodes(config.data)
-    unet_config, autoencoder_config = build.from_video_run(config)
-    autoencoder = build.build_autoencoder(autoencoder_config, episodes)
-    unet = build.build_unet(unet_config, autoencoder.channels, config.data.clip.frames)
+    initial = build.from_video_run(config)
+    autoencoder = build.build_reader(initial, episodes)
     space = workspace(episodes)
-    policy = build.build_policy(config, unet, autoencoder, space)
+    policy = build.build_policy(initial, autoencoder, space)
     with state.main_process_first():
         training, validation = build.build_clips(config.data, episodes, autoencoder, policy.image_encoder)
     if config.trainer.overfit_one_sample:
         training = validation = Subset(training, [0])
     vis = config.run / "vis"
+    evaluators = [ActionErrors(validation), Strips(training, validation, vis)]
+    if config.policy.kind == "video":
+        evaluators.append(ImaginedPlans(validation, config.sample_steps, vis))
     policy = train(
         policy,
         training,
@@ -45,14 +48,10 @@ def run(config: TrainPolicyConfig, argv: list[str]) -> None:
         run=config.run,
         resolved=resolved,
         argv=argv,
-        evaluators=[
-            ActionErrors(validation),
-            Strips(training, validation, vis),
-            ImaginedPlans(validation, config.sample_steps, vis),
-        ],
+        evaluators=evaluators,
     )
     if state.is_main_process:
-        build.save_policy(config.run, policy, space)
+        save_policy(config.run, policy, space)
 
 
 if __name__ == "__main__":

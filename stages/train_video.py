@@ -10,6 +10,7 @@ from vidpara.cli import dump, main
 from vidpara.config import TrainVideoConfig
 from vidpara.evaluation.evaluators import GeneratedClips
 from vidpara.models.svd import VideoModel
+from vidpara.run_folder import save_video
 from vidpara.training.optimizer import ParamGroup
 from vidpara.training.processes import processes
 from vidpara.training.trainer import train
@@ -42,7 +43,7 @@ def run(config: TrainVideoConfig, argv: list[str]) -> None:
         ],
     )
     if state.is_main_process:
-        build.save_video(config.run, model, autoencoder)
+        save_video(config.run, model, autoencoder)
 
 
 if __name__ == "__main__":

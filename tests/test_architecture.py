@@ -23,6 +23,7 @@ LAYERS: tuple[set[str], ...] = (
     {"policy"},
     {"training", "evaluation"},
     {"build", "report"},
+    {"run_folder"},
     {"experiment"},
 )
 LAYER_OF = {unit: layer for layer, units in enumerate(LAYERS) for unit in units}

@@ -64,10 +64,10 @@ def test_missing_weights_are_one_clear_line(tmp_path):
     ],
 )
 def test_a_policy_that_contradicts_itself_is_refused(settings: PolicyConfig, message: str):
-    config = TrainPolicyConfig(policy=settings)
+    config = TrainPolicyConfig(policy=settings, unet=SMALL)
     autoencoder = PatchPCA.fit(torch.randn(64, 3, 16, 16), AutoencoderConfig(patch=8, channels=4))
     space = Workspace(
         (16, 16), (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
     )
     with pytest.raises(UserError, match=message):
-        build_policy(config, random_unet(SMALL, 4, 7), autoencoder, space)
+        build_policy(config, autoencoder, space)

@@ -17,7 +17,6 @@ from vidpara.cli import load
 from vidpara.config import AutoencoderConfig, TrainPolicyConfig
 from vidpara.geometry.camera import project
 from vidpara.models.autoencoder import PatchPCA
-from vidpara.models.svd import random_unet
 from vidpara.training.optimizer import ParamGroup, build_optimizer, set_lr
 from vidpara.types import Actions, Batch, Camera, Start, Workspace
 
@@ -58,12 +57,10 @@ def losses(variant: str) -> dict[str, list[float]]:
     """Named losses before each of the first updates, with the shipped pocket settings."""
     files = [str(ROOT / f"configs/policy/{variant}.yaml"), str(ROOT / "configs/pocket.yaml")]
     config = load(TrainPolicyConfig, files)
+    frames = torch.rand(64, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    autoencoder = PatchPCA.fit(frames, AutoencoderConfig("patch_pca", None, 8, 16))
     torch.manual_seed(0)
-    unet = random_unet(config.unet, config.autoencoder.channels, 7)
-    frames = torch.rand(64, 3, SIZE, SIZE) * 2 - 1
-    policy = build_policy(
-        config, unet, PatchPCA.fit(frames, AutoencoderConfig("patch_pca", None, 8, 16)), SPACE
-    )
+    policy = build_policy(config, autoencoder, SPACE)
     groups = [
         ParamGroup("backbone", list(policy.backbone.parameters()), config.optimizer.of_backbone, hidden=True),
         ParamGroup("head", list(policy.head.parameters()), config.optimizer.lr),

@@ -10,13 +10,13 @@ import pytest
 import torch
 from diffusers import UNetSpatioTemporalConditionModel
 
-from vidpara.build import load_policy
 from vidpara.cli import UserError, load
 from vidpara.config import CollectConfig, EvaluateConfig, TrainPolicyConfig, TrainVideoConfig
 from vidpara.data.rollouts import read_episodes
 from vidpara.geometry.camera import inside
 from vidpara.heads.pixel import PixelHead
 from vidpara.report.sanity import round_trip
+from vidpara.run_folder import load_policy
 from vidpara.types import Camera, Observation, Start
 
 pytest.importorskip("libero")
@@ -97,7 +97,8 @@ def test_every_shipped_variant_trains_two_steps_resumes_and_acts(variant, rollou
     names = set().union(*lines)
     assert {"train/loss", "val/loss", "val/pixel_error", "val/height_error", "val/gripper_error"} <= names
     assert {"train_step/loss", "train_step/gripper_loss", "train_step/rotation_loss"} <= names
-    assert {"vis/train_strip", "vis/val_strip", "vis/imagined"} <= names
+    assert {"vis/train_strip", "vis/val_strip"} <= names
+    assert ("vis/imagined" in names) == (load(TrainPolicyConfig, [own]).policy.kind == "video")
     policy, (episode, *_) = load_policy(tmp_path / variant), read_episodes(rollouts)
     camera = Camera(episode.camera.intrinsics[None], episode.camera.world_from_camera[None])
     start = Start(episode.position[:1], episode.opening[:1])

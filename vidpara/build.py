@@ -1,21 +1,16 @@
-"""Configuration -> objects: one `match` per axis. Also writes and reads run folders.
-
-A finished run folder holds config.yaml, unet/ (diffusers), autoencoder/ and, after stage two, head.safetensors and
-workspace.json; the UNet loads in diffusers by itself.
-"""
+"""Configuration -> objects: one `match` per axis."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKLTemporalDecoder, UNetSpatioTemporalConditionModel
-from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.utils.data import Subset
+from transformers import DINOv3ViTModel
 
 from vidpara import cli
 from vidpara.cli import UserError
@@ -27,13 +22,15 @@ from vidpara.config import (
     TrainPolicyConfig,
     TrainVideoConfig,
     UNetConfig,
+    ViTConfig,
 )
 from vidpara.data.clips import Clips, split
 from vidpara.data.latents import cache_frames, to_float
 from vidpara.data.rollouts import Episode, read_episodes
-from vidpara.models.autoencoder import Autoencoder, PatchPCA, SVDAutoencoder
+from vidpara.models.autoencoder import Autoencoder, PatchPCA, Pixels, SVDAutoencoder
+from vidpara.models.dinov3 import ImageModel, random_vit
 from vidpara.models.svd import VideoModel, random_unet
-from vidpara.policy import Head, VideoPolicy
+from vidpara.policy import Head, ImagePolicy, Policy, VideoPolicy
 from vidpara.types import Batch, Workspace
 
 PCA_FRAMES = 1024
@@ -84,6 +81,11 @@ def build_autoencoder(config: AutoencoderConfig, episodes: Sequence[Episode] = (
             return SVDAutoencoder(_pretrained(AutoencoderKLTemporalDecoder, config.weights, sub))
 
 
+def build_reader(config: TrainPolicyConfig, episodes: Sequence[Episode] = ()) -> Autoencoder:
+    """What a policy's backbone reads of a frame: latents for the video model, the pixels for an image model."""
+    return Pixels() if config.policy.kind == "image" else build_autoencoder(config.autoencoder, episodes)
+
+
 def build_image_encoder(config: ImageEncoderConfig, dim: int) -> nn.Module:
     """The cross-attention context axis; `dim` is the UNet's context width."""
     from vidpara.models.image_encoder import CLIPContext, ZeroContext
@@ -119,6 +121,15 @@ def build_unet(config: UNetConfig, latent_channels: int, frames: int) -> UNetSpa
     return unet
 
 
+def build_vit(config: ViTConfig) -> DINOv3ViTModel:
+    """DINOv3 from a folder or hub id, or from random weights."""
+    if config.weights is None:
+        return random_vit(config)
+    vit = _pretrained(DINOv3ViTModel, config.weights, None)
+    vit.config.pos_embed_rescale = None  # as in `random_vit`
+    return vit
+
+
 def build_head(config: HeadConfig, channels: int, steps: int, space: Workspace) -> Head:
     """The head axis."""
     match config.kind:
@@ -130,26 +141,34 @@ def build_head(config: HeadConfig, channels: int, steps: int, space: Workspace) 
             from vidpara.heads.regression import RegressionHead
 
             return RegressionHead(channels, steps, config, space)
+        case "act":
+            from vidpara.heads.act import ACTHead
+
+            return ACTHead(channels, steps, config, space)
 
 
-def build_policy(
-    config: TrainPolicyConfig,
-    unet: UNetSpatioTemporalConditionModel,
-    autoencoder: Autoencoder,
-    space: Workspace,
-) -> VideoPolicy:
-    """The whole policy around a given UNet.
+def build_policy(config: TrainPolicyConfig, autoencoder: Autoencoder, space: Workspace) -> Policy:
+    """The backbone axis, and the head on it, from the weights that the configuration names."""
+    match config.policy.kind:
+        case "video":
+            return _video_policy(config, autoencoder, space)
+        case "image":
+            return _image_policy(config, autoencoder, space)
 
+
+def _video_policy(config: TrainPolicyConfig, autoencoder: Autoencoder, space: Workspace) -> VideoPolicy:
+    """
     Raises:
         UserError: a tap that the UNet does not have, or settings of the noise that contradict one another.
     """
     _check_noise(config)
+    frames = config.data.clip.frames
+    unet = build_unet(config.unet, autoencoder.channels, frames)
     blocks = len(unet.up_blocks)
     if not config.policy.taps or not all(0 <= tap < blocks for tap in config.policy.taps):
         raise UserError(f"policy.taps {config.policy.taps}: the UNet has decoder blocks 0 to {blocks - 1}")
     reversed_channels = unet.config.block_out_channels[::-1]
     channels = sum(reversed_channels[tap] for tap in config.policy.taps)
-    frames = config.data.clip.frames
     return VideoPolicy(
         VideoModel(unet, config.diffusion, autoencoder.condition_scale),
         build_head(config.policy.head, channels, frames - 1, space),
@@ -158,6 +177,13 @@ def build_policy(
         config.policy,
         frames,
     )
+
+
+def _image_policy(config: TrainPolicyConfig, autoencoder: Autoencoder, space: Workspace) -> ImagePolicy:
+    frames = config.data.clip.frames
+    model = ImageModel(build_vit(config.vit), config.vit.levels, frames)
+    head = build_head(config.policy.head, model.channels, frames - 1, space)
+    return ImagePolicy(model, head, autoencoder, build_image_encoder(ImageEncoderConfig(), 1), config.policy)
 
 
 def _check_noise(config: TrainPolicyConfig) -> None:
@@ -176,83 +202,26 @@ def _check_noise(config: TrainPolicyConfig) -> None:
         )
 
 
-# ------------------------------------------------------------------------------------------------------ run folders
-def save_video(run: Path, model: VideoModel, autoencoder: Autoencoder) -> None:
-    """Stage one's result: a UNet that diffusers loads, and the autoencoder its latents belong to."""
-    model.unet.save_pretrained(run / "unet")
-    autoencoder.save(run / "autoencoder")
-
-
-def save_policy(run: Path, policy: VideoPolicy, space: Workspace) -> None:
-    """Stage two's result: the video model, the head and what the head knows of the data."""
-    save_video(run, policy.backbone, policy.autoencoder)
-    save_file({k: v.contiguous() for k, v in policy.head.state_dict().items()}, run / "head.safetensors")
-    (run / "workspace.json").write_text(json.dumps(space._asdict()))
-
-
-def load_policy(run: Path, denoising_steps: int = 0) -> VideoPolicy:
-    """A finished stage-two run, ready to act, with its own or another number of `denoising_steps`.
-
-    Raises:
-        UserError: the folder is not a finished run, or its weights belong to another configuration.
-    """
-    if missing := [
-        n for n in ("config.yaml", "unet", "head.safetensors", "workspace.json") if not (run / n).exists()
-    ]:
-        raise UserError(
-            f"{run} is not a finished policy run ({missing[0]} is missing); train it with stages/train_policy.py"
-        )
-    config = read_config(run)
-    if denoising_steps:
-        config = replace(config, policy=replace(config.policy, denoising_steps=denoising_steps))
-    space = read_workspace(run)
-    unet = _pretrained(UNetSpatioTemporalConditionModel, str(run), "unet")
-    weights = str(run / "autoencoder")
-    autoencoder = build_autoencoder(AutoencoderConfig(config.autoencoder.kind, weights))
-    policy = build_policy(config, unet, autoencoder, space)
-    try:
-        policy.head.load_state_dict(load_file(run / "head.safetensors"))
-    except RuntimeError as error:
-        raise UserError(
-            f"{run}/head.safetensors does not fit {run}/config.yaml: {' '.join(str(error).split())}"
-        ) from error
-    return policy.eval()
-
-
-def read_config(run: Path) -> TrainPolicyConfig:
-    """The configuration that a stage-two run was trained with."""
-    return cli.load(TrainPolicyConfig, [str(run / "config.yaml")])
-
-
-def read_workspace(run: Path) -> Workspace:
-    """What the head of a finished run knows of the data."""
-    stored = json.loads((run / "workspace.json").read_text())
-    return Workspace(*(tuple(map(tuple, v)) if k == "home" else tuple(v) for k, v in stored.items()))
-
-
-def from_video_run(config: TrainPolicyConfig) -> tuple[UNetConfig, AutoencoderConfig]:
-    """Where stage two's initial weights are: a stage-one run's UNet and autoencoder, or what the config names.
+def from_video_run(config: TrainPolicyConfig) -> TrainPolicyConfig:
+    """The configuration whose initial weights are those of its stage-one run, if it names one.
 
     Raises:
         UserError: the stage-one run is not finished, or its clips or autoencoder differ from stage two's.
     """
-    if config.video_run is None:
-        return config.unet, config.autoencoder
-    if not (config.video_run / "unet").is_dir():
-        raise UserError(
-            f"{config.video_run} is not a finished stage-one run; train it with stages/train_video.py"
-        )
-    first = cli.load(TrainVideoConfig, [str(config.video_run / "config.yaml")])
+    run = config.video_run
+    if run is None:
+        return config
+    if not (run / "unet").is_dir():
+        raise UserError(f"{run} is not a finished stage-one run; train it with stages/train_video.py")
+    first = cli.load(TrainVideoConfig, [str(run / "config.yaml")])
     for name, ours, theirs in (
         ("data.clip", config.data.clip, first.data.clip),
         ("autoencoder.kind", config.autoencoder.kind, first.autoencoder.kind),
     ):
         if ours != theirs:
-            raise UserError(
-                f"{name} is {ours}, but {config.video_run} was trained with {theirs}; make them equal"
-            )
-    folder = str(config.video_run / "autoencoder")
-    return UNetConfig(weights=str(config.video_run)), AutoencoderConfig(config.autoencoder.kind, folder)
+            raise UserError(f"{name} is {ours}, but {run} was trained with {theirs}; make them equal")
+    saved = AutoencoderConfig(config.autoencoder.kind, str(run / "autoencoder"))
+    return replace(config, unet=UNetConfig(weights=str(run)), autoencoder=saved)
 
 
 def _fit_pca(config: AutoencoderConfig, episodes: Sequence[Episode]) -> PatchPCA:

@@ -1,28 +1,94 @@
-"""A policy is a video backbone times a head: `losses = policy(batch)` to train, `policy.act(observation)` to run."""
+"""A policy is a backbone times a head: `losses = policy(batch)` to train, `policy.act(observation)` to run."""
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from itertools import pairwise
 
 import torch
 from torch import nn
 
 from vidpara.config import PolicyConfig
+from vidpara.heads.act import ACTHead
 from vidpara.heads.pixel import PixelHead
 from vidpara.heads.regression import RegressionHead
 from vidpara.models.autoencoder import Autoencoder
 from vidpara.models.diffusion import denoising_loss, noise_levels, precondition, sample_sigma
+from vidpara.models.dinov3 import ImageModel
 from vidpara.models.svd import VideoModel
 from vidpara.types import ActionChunk, Batch, Camera, Features, Float, Observation, Start, Tensor
 
-Head = PixelHead | RegressionHead
+Head = PixelHead | RegressionHead | ACTHead
 NOISE_SEED = 0
 """Run time always starts from the same noise, so that the same observation gives the same action."""
 
 
-class VideoPolicy(nn.Module):
+class Policy(nn.Module):
+    """What all policies share: an observation becomes features, and the head makes a chunk of actions of them."""
+
+    def __init__(
+        self,
+        backbone: VideoModel | ImageModel,
+        head: Head,
+        autoencoder: Autoencoder,
+        image_encoder: nn.Module,
+        config: PolicyConfig,
+    ) -> None:
+        super().__init__()
+        self.backbone, self.head, self.config = backbone, head, config
+        self.autoencoder, self.image_encoder = autoencoder, image_encoder
+        self.autoencoder.requires_grad_(False)
+        self.image_encoder.requires_grad_(False)
+        if config.backbone == "frozen":
+            self.backbone.requires_grad_(False)
+
+    @torch.no_grad()
+    def act(self, observation: Observation) -> ActionChunk:
+        """World-frame action chunk for a batch of observations."""
+        frames = observation.image.movedim(-1, -3).float() / 127.5 - 1
+        return self.predict(
+            self.autoencoder.encode(frames), self.image_encoder(frames), observation.start, observation.camera
+        )
+
+    @torch.no_grad()
+    def predict(
+        self, present: Float[Tensor, "b c h w"], context: Float[Tensor, "b n d"], start: Start, camera: Camera
+    ) -> ActionChunk:
+        """`act` from the present frame's latents."""
+        return self.head.act(self.features(present, context), start, camera)
+
+    def features(self, present: Float[Tensor, "b c h w"], context: Float[Tensor, "b n d"]) -> Features:
+        """What the head reads at run time."""
+        raise NotImplementedError
+
+    def training_features(self, features: Features) -> Features:
+        """What the head reads in training: without a way back to the backbone where that is asked for."""
+        return Features(*(x.detach() for x in features)) if self.config.stop_gradient else features
+
+    def frozen(self) -> AbstractContextManager:
+        """Around the backbone's forward in training."""
+        return torch.no_grad() if self.config.backbone == "frozen" else nullcontext()
+
+
+class ImagePolicy(Policy):
+    """A ViT's features of the present frame, read by an action head."""
+
+    backbone: ImageModel
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """The head's losses."""
+        with self.frozen():
+            features = self.backbone(batch.latents[:, 0])
+        return self.head.losses(self.training_features(features), batch.start, batch.camera, batch.actions)
+
+    def features(self, present: Float[Tensor, "b c h w"], context: Float[Tensor, "b n d"]) -> Features:
+        return self.backbone(present)
+
+
+class VideoPolicy(Policy):
     """The video model's decoder features at one noise level, read by an action head, both trained together."""
+
+    backbone: VideoModel
 
     def __init__(
         self,
@@ -33,14 +99,9 @@ class VideoPolicy(nn.Module):
         config: PolicyConfig,
         frames: int,
     ) -> None:
-        super().__init__()
-        self.backbone, self.head, self.config, self.frames = backbone, head, config, frames
-        self.autoencoder, self.image_encoder = autoencoder, image_encoder
-        self.autoencoder.requires_grad_(False)
-        self.image_encoder.requires_grad_(False)
-        if config.backbone == "frozen":
-            self.backbone.requires_grad_(False)
-        elif not self.trains_video:
+        super().__init__(backbone, head, autoencoder, image_encoder, config)
+        self.frames = frames
+        if config.backbone == "train" and not self.trains_video:
             self._freeze_above_last_tap()
 
     @property
@@ -71,8 +132,7 @@ class VideoPolicy(nn.Module):
         noisy = self.backbone.add_noise(batch.latents, sigma)
         if self.config.future == "mean":
             noisy[:acting] = 0.0
-        frozen = torch.no_grad() if self.config.backbone == "frozen" else nullcontext()
-        with frozen:
+        with self.frozen():
             prediction, features = self.backbone.predict(
                 noisy,
                 sigma,
@@ -83,27 +143,11 @@ class VideoPolicy(nn.Module):
                 self.trains_video,
             )
         assert features is not None
-        if self.config.stop_gradient:
-            features = Features(*(x.detach() for x in features))
-        losses = self.head.losses(*first(acting, (features, batch.start, batch.camera, batch.actions)))
+        read = (self.training_features(features), batch.start, batch.camera, batch.actions)
+        losses = self.head.losses(*first(acting, read))
         if self.trains_video:
             losses["video"] = denoising_loss(prediction, noisy, batch.latents, sigma).mean()
         return losses
-
-    @torch.no_grad()
-    def act(self, observation: Observation) -> ActionChunk:
-        """World-frame action chunk for a batch of observations."""
-        frames = observation.image.movedim(-1, -3).float() / 127.5 - 1
-        return self.predict(
-            self.autoencoder.encode(frames), self.image_encoder(frames), observation.start, observation.camera
-        )
-
-    @torch.no_grad()
-    def predict(
-        self, present: Float[Tensor, "b c h w"], context: Float[Tensor, "b n d"], start: Start, camera: Camera
-    ) -> ActionChunk:
-        """`act` from the present frame's latents."""
-        return self.head.act(self.features(present, context), start, camera)
 
     def features(self, present: Float[Tensor, "b c h w"], context: Float[Tensor, "b n d"]) -> Features:
         """Decoder features at run time, read at noise level `sigma`, where the head was trained.

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,7 @@ import torch
 from tests.evaluation.fakes import GOAL, STEPS, TABLE, PointMass, Scripted, start
 from vidpara.cli import UserError
 from vidpara.config import ControllerConfig, SceneConfig
-from vidpara.evaluation.rollout import EpisodeResult, run_episode
+from vidpara.evaluation.rollout import EpisodeResult, Plans, run_episode
 from vidpara.types import ActionChunk, Observation
 
 CONFIG = ControllerConfig()
@@ -158,3 +160,34 @@ def test_a_result_is_plain_enough_to_cross_processes():
     _, result = run(Scripted(), record=True)
     copy: EpisodeResult = pickle.loads(pickle.dumps(result))
     assert copy.outcome == result.outcome and len(copy.frames) == len(result.frames)
+
+
+def plan(*points: float) -> ActionChunk:
+    """A plan along x; the gripper closes where x is above 1."""
+    x = torch.tensor(points)
+    still = torch.zeros(len(x))
+    return ActionChunk(
+        torch.stack([x, still, still], -1),
+        torch.eye(3).expand(len(x), 3, 3),
+        (x > 1).float(),
+        torch.zeros(len(x), 1, 1),
+    )
+
+
+def test_temporal_ensembling_weighs_the_plans_for_one_moment_from_the_oldest_on():
+    plans = Plans(ControllerConfig(execute=1, stall=0, ensemble=math.log(2)))
+    assert plans.merged(plan(0.0, 3.0, 6.0)).position[0, 0] == 0.0
+    second = plans.merged(plan(0.0, 9.0, 6.0))  # for this moment the first plan said 3
+    assert second.position[0, 0] == pytest.approx((2 * 3.0 + 1 * 0.0) / 3)
+    assert second.gripper[0] == pytest.approx(2 / 3)
+    assert second.position[1, 0] == 9.0
+    third = plans.merged(plan(0.0, 0.0, 0.0))
+    assert third.position[0, 0] == pytest.approx((4 * 6.0 + 2 * 9.0 + 1 * 0.0) / 7)
+    assert plans.merged(plan(1.0, 1.0, 1.0)).position[0, 0] == pytest.approx(
+        (4 * 6.0 + 2 * 0.0 + 1 * 1.0) / 7
+    )
+
+
+def test_temporal_ensembling_without_a_look_at_every_point_is_refused():
+    with pytest.raises(UserError, match=r"--controller\.execute 1 --controller\.stall 0"):
+        Plans(ControllerConfig(ensemble=0.01))

@@ -6,12 +6,14 @@ control steps (20 Hz) unless a name says otherwise.
 
 from vidpara.config.data import ClipConfig, DataConfig
 from vidpara.config.models import (
+    ACTConfig,
     AutoencoderConfig,
     DiffusionConfig,
     HeadConfig,
     ImageEncoderConfig,
     PolicyConfig,
     UNetConfig,
+    ViTConfig,
 )
 from vidpara.config.simulation import ControllerConfig, ExpertConfig, SceneConfig
 from vidpara.config.stages import (
@@ -26,8 +28,8 @@ from vidpara.config.stages import (
 from vidpara.config.training import LossConfig, OptimizerConfig, TrainerConfig
 
 __all__ = [
-    "AutoencoderConfig", "CheckConfig", "ClipConfig", "CollectConfig", "ControllerConfig", "DataConfig",
+    "ACTConfig", "AutoencoderConfig", "CheckConfig", "ClipConfig", "CollectConfig", "ControllerConfig", "DataConfig",
     "DiffusionConfig", "EvaluateConfig", "ExpertConfig", "ExportConfig", "HeadConfig", "ImageEncoderConfig",
     "LossConfig", "OptimizerConfig", "PolicyConfig", "ReportConfig", "SceneConfig", "TrainPolicyConfig",
-    "TrainVideoConfig", "TrainerConfig", "UNetConfig",
+    "TrainVideoConfig", "TrainerConfig", "UNetConfig", "ViTConfig",
 ]  # fmt: skip

@@ -57,10 +57,40 @@ class DiffusionConfig:
 
 
 @dataclass(frozen=True)
-class HeadConfig:
-    """Pixel-aligned actions, or the global baseline, on the video features."""
+class ViTConfig:
+    """DINOv3ViTModel; the defaults are the pocket size."""
 
-    kind: Literal["pixel", "global_regression"] = "pixel"
+    weights: str | None = None
+    """A DINOv3 folder or hub id (facebook/dinov3-vits16-pretrain-lvd1689m); None starts from random weights."""
+    patch: int = 8
+    width: int = 96
+    layers: int = 6
+    heads: int = 4
+    registers: int = 4
+    levels: tuple[int, ...] = (-1,)
+    """Blocks whose patch features are read, joined channel by channel; -1 is the last."""
+
+
+@dataclass(frozen=True)
+class ACTConfig:
+    """Action chunking with transformers; the defaults are the published ones (Zhao et al. 2023, table III)."""
+
+    width: int = 512
+    feedforward: int = 3200
+    heads: int = 8
+    style_layers: int = 4
+    """Of the CVAE's encoder, which is used in training only."""
+    encoder_layers: int = 4
+    decoder_layers: int = 7
+    latent: int = 32
+    dropout: float = 0.1
+
+
+@dataclass(frozen=True)
+class HeadConfig:
+    """Pixel-aligned actions, or a baseline, on a backbone's features."""
+
+    kind: Literal["pixel", "global_regression", "act"] = "pixel"
     grid: tuple[int, int] = (32, 32)
     """Rows and columns of the heatmap."""
     height_bins: int = 32
@@ -74,12 +104,15 @@ class HeadConfig:
     """`joint`: one softmax over bins x pixels. `factored`: pixel softmax, then height softmax at the true pixel."""
     targets: Literal["soft", "hard"] = "soft"
     decode: Literal["local_mean", "argmax"] = "local_mean"
+    act: ACTConfig = field(default_factory=ACTConfig)
 
 
 @dataclass(frozen=True)
 class PolicyConfig:
     """Backbone x head: which features, at which noise, and how the losses are mixed."""
 
+    kind: Literal["video", "image"] = "video"
+    """The backbone: the video model's decoder, or a ViT on the present frame alone."""
     taps: tuple[int, ...] = (1, 2)
     """Decoder blocks (`unet.up_blocks[i]`) whose outputs are the features."""
     sigma: float = 700.0

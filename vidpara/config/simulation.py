@@ -56,6 +56,9 @@ class ControllerConfig:
     stall: float = 0.01
     """Where the end effector has moved less than this (metres) since the last look, the whole chunk is executed: the
     same picture would give the same plan again. 0 turns it off."""
+    ensemble: float | None = None
+    """ACT's temporal ensembling: a point is the mean of all plans for its moment, weighted by exp(-ensemble * i) from
+    the oldest plan on (0.01 in the paper). Needs `execute` 1."""
     rotation: Literal["zero", "predicted"] = "zero"
     gain: float = 1.4
     tolerance: float = 0.01

@@ -13,6 +13,7 @@ from vidpara.config.models import (
     ImageEncoderConfig,
     PolicyConfig,
     UNetConfig,
+    ViTConfig,
 )
 from vidpara.config.simulation import ControllerConfig, ExpertConfig, SceneConfig
 from vidpara.config.training import LossConfig, OptimizerConfig, TrainerConfig
@@ -71,6 +72,7 @@ class TrainPolicyConfig:
     autoencoder: AutoencoderConfig = field(default_factory=AutoencoderConfig)
     image_encoder: ImageEncoderConfig = field(default_factory=ImageEncoderConfig)
     unet: UNetConfig = field(default_factory=UNetConfig)
+    vit: ViTConfig = field(default_factory=ViTConfig)
     diffusion: DiffusionConfig = field(default_factory=DiffusionConfig)
     policy: PolicyConfig = field(default_factory=PolicyConfig)
     loss: LossConfig = field(default_factory=LossConfig)

@@ -57,7 +57,9 @@ class LossConfig:
 
     volume: float = 1.0
     position: float = 1.0
-    """Of the global baseline, which has no volume."""
+    """Of the baselines, which have no volume."""
+    kl: float = 10.0
+    """Of ACT's CVAE."""
     gripper: float = 1.0
     rotation: float = 0.0
     video: float = 1.0

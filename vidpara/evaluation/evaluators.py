@@ -18,7 +18,7 @@ from vidpara.evaluation.pictures import clip_video, strip
 from vidpara.geometry.camera import project
 from vidpara.models.autoencoder import Autoencoder
 from vidpara.models.svd import VideoModel
-from vidpara.policy import VideoPolicy
+from vidpara.policy import Policy, VideoPolicy
 from vidpara.types import ActionChunk, Batch, Camera, Float, Tensor
 
 STRIPS = 3
@@ -126,7 +126,7 @@ def generate(model: VideoModel, batch: Batch, steps: int) -> Float[Tensor, "b t 
 
 
 def predict(model: nn.Module, batch: Batch) -> ActionChunk:
-    assert isinstance(model, VideoPolicy)
+    assert isinstance(model, Policy)
     return model.predict(batch.latents[:, 0], batch.context, batch.start, batch.camera)
 
 

@@ -116,7 +116,8 @@ def describe(config: EvaluateConfig) -> dict[str, Any]:
         "settle_steps": scene.SETTLE_STEPS,
         "execute": f"{control.execute} points of each chunk, {control.steps_per_point} to "
         f"{control.max_steps_per_point} control steps each, reached within {control.tolerance} m; the whole chunk "
-        f"after a look since which the end effector moved less than {control.stall} m",
+        f"after a look since which the end effector moved less than {control.stall} m"
+        + ("" if control.ensemble is None else f"; temporal ensembling, exp(-{control.ensemble} i)"),
         "rotation": control.rotation,
         "render": f"{place.render}, {place.image_size} x {place.image_size}",
         "success": "PLACE: the task's goal predicate holds at any control step, which ends the episode (LIBERO's "

@@ -64,9 +64,12 @@ def run_episode(
     steps, looks, lifted = 0, 0, False
     frames: list[Frame] = []
     seen_from = np.full(3, np.inf)
+    plans = None if config.ensemble is None else Plans(config)
     while steps < max_steps:
         observation = simulator.observe()
         chunk, looks = _checked(ask(observation), config), looks + 1
+        if plans is not None:
+            chunk = plans.merged(chunk)
         moved = np.linalg.norm(state.position - seen_from)
         seen_from = state.position
         for point in range(config.execute if moved >= config.stall else len(chunk.position)):
@@ -84,6 +87,38 @@ def run_episode(
                 if held >= config.steps_per_point and away <= config.tolerance:
                     break
     return EpisodeResult(start, "GRASP" if lifted else "MISS", steps, looks, tuple(frames))
+
+
+class Plans:
+    """Temporal ensembling (Zhao et al. 2023, section IV-C): every moment's point is a mean over all plans for it.
+
+    The oldest plan weighs 1, the next exp(-m), and so on. It needs a look at every point, so it replaces the rule for
+    stalls: no chunk is executed to its end.
+
+    Raises:
+        UserError: more than one point is executed between looks, or predicted rotations are followed.
+    """
+
+    def __init__(self, config: ControllerConfig) -> None:
+        if config.execute != 1 or config.rotation == "predicted" or config.stall > 0:
+            raise UserError(
+                f"controller.ensemble needs a look at every point, controller.execute is {config.execute}, "
+                f"controller.stall {config.stall} and controller.rotation {config.rotation}; "
+                "set --controller.execute 1 --controller.stall 0 --controller.rotation zero"
+            )
+        self._decay, self._plans = config.ensemble or 0.0, list[ActionChunk]()
+
+    def merged(self, chunk: ActionChunk) -> ActionChunk:
+        """The newest plan, its first point replaced by the mean of all plans for that moment."""
+        self._plans = [*self._plans, chunk][-len(chunk.position) :]
+        ages = range(len(self._plans) - 1, -1, -1)
+        weight = torch.exp(-self._decay * torch.arange(len(self._plans), dtype=torch.float32))
+        weight /= weight.sum()
+        now = [(plan.position[age], plan.gripper[age]) for plan, age in zip(self._plans, ages, strict=True)]
+        position, gripper = chunk.position.clone(), chunk.gripper.clone()
+        position[0] = (weight[:, None] * torch.stack([point for point, _ in now])).sum(0)
+        gripper[0] = (weight * torch.stack([closing for _, closing in now])).sum()
+        return chunk._replace(position=position, gripper=gripper)
 
 
 def _command(

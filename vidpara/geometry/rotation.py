@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 
 import torch
+import torch.nn.functional as F
 
 from vidpara.types import Float, Tensor
 
@@ -52,6 +53,14 @@ def absolute(
 ) -> Float[Tensor, "*#b 3 3"]:
     """Inverse of `relative`: the rotation in the frame that `home` is given in."""
     return home @ home_from_gripper
+
+
+def from_two_columns(columns: Float[Tensor, "*b 6"]) -> Float[Tensor, "*b 3 3"]:
+    """The rotation whose first two columns are nearest in Gram-Schmidt's sense (Zhou et al. 2019, equation 15)."""
+    first, second = columns.unflatten(-1, (2, 3)).unbind(-2)
+    x = F.normalize(first, dim=-1)
+    y = F.normalize(second - (x * second).sum(-1, keepdim=True) * x, dim=-1)
+    return torch.stack([x, y, torch.linalg.cross(x, y)], dim=-1)
 
 
 def wrap(angle: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:

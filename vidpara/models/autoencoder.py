@@ -120,7 +120,25 @@ class SVDAutoencoder(nn.Module):
         self.vae.save_pretrained(folder)
 
 
-Autoencoder = PatchPCA | SVDAutoencoder
+class Pixels(nn.Module):
+    """No compression: the latents are the image. For image models, so that they read the same cached frames."""
+
+    channels = 3
+    factor = 1
+    condition_scale = 1.0
+
+    def encode(self, frames: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 h w"]:
+        return frames
+
+    def decode(self, latents: Float[Tensor, "b t 3 h w"]) -> Float[Tensor, "b t 3 h w"]:
+        return latents
+
+    def save(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "config.json").write_text(json.dumps({"_class_name": "Pixels"}))
+
+
+Autoencoder = PatchPCA | SVDAutoencoder | Pixels
 
 
 def _patches(frames: Float[Tensor, "n 3 h w"], patch: int) -> Float[Tensor, "n h8 w8 d"]:

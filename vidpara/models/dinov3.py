@@ -1,0 +1,81 @@
+"""DINOv3 on the present frame: patch features for pixel-aligned heads, the class token for global ones.
+
+Siméoni et al. 2025. The features of the present frame stand for every moment of the clip; what tells the moments apart
+is the head's embedding of the action step.
+"""
+
+from __future__ import annotations
+
+import torch
+from einops import rearrange
+from torch import nn
+from transformers import DINOv3ViTConfig, DINOv3ViTModel
+
+from vidpara.cli import UserError
+from vidpara.config import ViTConfig
+from vidpara.types import Features, Float, Tensor
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+"""Of the images that DINOv3 was trained on (LVD-1689M weights)."""
+
+
+class ImageModel(nn.Module):
+    """`features = model(present)`: the ViT's blocks `levels`, each normalised, joined channel by channel."""
+
+    def __init__(self, vit: DINOv3ViTModel, levels: tuple[int, ...], frames: int) -> None:
+        super().__init__()
+        blocks = vit.config.num_hidden_layers
+        if not levels or not all(-blocks <= level < blocks for level in levels):
+            raise UserError(f"vit.levels {levels}: the ViT has blocks {-blocks} to {blocks - 1}")
+        self.vit, self.levels, self.frames = vit, levels, frames
+        self.channels = vit.config.hidden_size * len(levels)
+        self.register_buffer("mean", torch.tensor(MEAN).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(STD).view(3, 1, 1), persistent=False)
+
+    def forward(self, present: Float[Tensor, "b 3 h w"]) -> Features:
+        """Features of images in [-1, 1].
+
+        Raises:
+            UserError: the patches do not divide the image.
+        """
+        patch = self.vit.config.patch_size
+        rows, columns = (size // patch for size in present.shape[-2:])
+        if (rows * patch, columns * patch) != present.shape[-2:]:
+            raise UserError(
+                f"vit.patch {patch} does not divide the image of {tuple(present.shape[-2:])} pixels"
+            )
+        reached: dict[int, Tensor] = {}
+        layers = self.vit.model.layer
+        handles = [
+            layers[level].register_forward_hook(lambda _m, _i, out, level=level: reached.update({level: out}))
+            for level in self.levels
+        ]
+        try:
+            self.vit((present * 0.5 + 0.5 - self.mean) / self.std)
+        finally:
+            for handle in handles:
+                handle.remove()
+        tokens = torch.cat([self.vit.norm(reached[level]) for level in self.levels], dim=-1)
+        patches = rearrange(tokens[:, -rows * columns :], "b (h w) c -> b c h w", h=rows)
+        return Features(
+            patches[:, None].expand(-1, self.frames, -1, -1, -1),
+            tokens[:, None, 0].expand(-1, self.frames, -1),
+        )
+
+
+def random_vit(config: ViTConfig) -> DINOv3ViTModel:
+    """transformers' class with random weights.
+
+    Without the random rescaling of positions, which pretraining uses: here the coordinates are what is to be learned.
+    """
+    return DINOv3ViTModel(
+        DINOv3ViTConfig(
+            patch_size=config.patch,
+            hidden_size=config.width,
+            intermediate_size=4 * config.width,
+            num_hidden_layers=config.layers,
+            num_attention_heads=config.heads,
+            num_register_tokens=config.registers,
+            pos_embed_rescale=None,
+        )
+    )
