@@ -118,7 +118,9 @@ def _next(plan: Plan, standing: Mapping[str, Standing], free: int) -> tuple[list
         return [], False
     if whole := [step.name for step in ready if step.whole]:
         return ([] if running else whole[:1]), True
-    ready.sort(key=lambda step: step.stage != "evaluate_policy")  # a finished cell is worth more than a begun one
+    ready.sort(
+        key=lambda step: step.stage != "evaluate_policy"
+    )  # a finished cell is worth more than a begun one
     alone = len(ready) == 1 and not running
     return [step.name for step in ready[:free]], alone
 
