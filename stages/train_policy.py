@@ -48,6 +48,7 @@ def run(config: TrainPolicyConfig, argv: list[str]) -> None:
         run=config.run,
         resolved=resolved,
         argv=argv,
+        defaults=dump(TrainPolicyConfig()),
         evaluators=evaluators,
     )
     if state.is_main_process:

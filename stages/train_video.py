@@ -38,6 +38,7 @@ def run(config: TrainVideoConfig, argv: list[str]) -> None:
         run=config.run,
         resolved=dump(config),
         argv=argv,
+        defaults=dump(TrainVideoConfig()),
         evaluators=[
             GeneratedClips(validation, autoencoder, config.samples, config.sample_steps, config.run / "vis")
         ],

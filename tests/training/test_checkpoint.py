@@ -93,5 +93,12 @@ def test_another_configuration_is_an_error_that_names_each_key(tmp_path: Path):
     assert "trainer.steps" not in str(caught.value)
 
 
+def test_a_setting_newer_than_the_checkpoint_had_its_default(tmp_path: Path):
+    newer = f"{CONFIG}  kl: 10.0\n"
+    checkpoint.check_config(tmp_path, CONFIG, newer, defaults=newer)
+    with pytest.raises(UserError, match=r"loss\.kl \(was 10\.0, now 2\.0\)"):
+        checkpoint.check_config(tmp_path, CONFIG, newer.replace("10.0", "2.0"), defaults=newer)
+
+
 def test_length_and_place_of_a_run_may_change(tmp_path: Path):
     checkpoint.check_config(tmp_path, CONFIG, CONFIG.replace("steps: 10", "steps: 20").replace("runs/a", "b"))

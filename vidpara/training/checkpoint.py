@@ -97,13 +97,14 @@ def clean(run: Path) -> None:
         shutil.rmtree(part, ignore_errors=True)
 
 
-def check_config(folder: Path, saved: str, resolved: str) -> None:
-    """A checkpoint goes on only with the configuration that made it.
+def check_config(folder: Path, saved: str, resolved: str, defaults: str = "") -> None:
+    """A checkpoint goes on only with the configuration that made it; settings newer than it had their `defaults`.
 
     Raises:
         UserError: it names every differing key with both values; `FREE_KEYS` may differ.
     """
-    old, new = (cli.flatten(yaml.safe_load(text) or {}) for text in (saved, resolved))
+    usual, old, new = (cli.flatten(yaml.safe_load(text) or {}) for text in (defaults, saved, resolved))
+    old = usual | old
     differing = [
         f"{key} (was {old.get(key, 'absent')}, now {new.get(key, 'absent')})"
         for key in sorted(old.keys() | new.keys())

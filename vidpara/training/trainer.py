@@ -43,12 +43,14 @@ def train(
     run: Path,
     resolved: str,
     argv: Sequence[str],
+    defaults: str = "",
     evaluators: Sequence[Evaluator] = (),
 ) -> nn.Module:
     """Train `model` and return it, unwrapped, with the averaged weights; `run` then holds the log and a checkpoint.
 
     `model(batch)` gives {name: scalar loss}; `weights` says how they are summed. `resolved` is the configuration as
-    YAML and `argv` the command line; both are kept in `run`. Every process of a distributed launch calls this.
+    YAML and `argv` the command line; both are kept in `run`. `defaults` is the configuration with nothing set: what a
+    setting was in a run that is older than it. Every process of a distributed launch calls this.
 
     Raises:
         UserError: the run was made with another configuration, a loss is not finite or has no weight, or the disk is
@@ -64,7 +66,7 @@ def train(
     found = checkpoint.latest(run)
     saved = checkpoint.load(found) if found else None
     if found and saved:
-        _check(found, saved, resolved, config, accelerator.num_processes)
+        _check(found, saved, resolved, defaults, config, accelerator.num_processes)
     accelerator.wait_for_everyone()  # every process has read the folder before one of them changes it
     model.to(accelerator.device)
     if saved:
@@ -124,9 +126,14 @@ def _accelerator(config: TrainerConfig) -> Accelerator:
 
 
 def _check(
-    folder: Path, saved: checkpoint.Checkpoint, resolved: str, config: TrainerConfig, processes: int
+    folder: Path,
+    saved: checkpoint.Checkpoint,
+    resolved: str,
+    defaults: str,
+    config: TrainerConfig,
+    processes: int,
 ) -> None:
-    checkpoint.check_config(folder, saved.config, resolved)
+    checkpoint.check_config(folder, saved.config, resolved, defaults)
     if saved.state["processes"] != processes:
         raise UserError(
             f"{folder} was made by {saved.state['processes']} processes, this launch has {processes}, which would "
