@@ -18,7 +18,7 @@ from vidpara.report.page import write_page
 
 KEPT = ("val/", "train/", "train_step/samples_per_second")
 """Metrics that are committed with a result; the rest stays in the run folder."""
-INDEX = "cells.json"
+INDEX, TIMINGS = "cells.json", "timings.json"
 
 
 def publish(plan: Plan) -> dict[str, Results]:
@@ -77,9 +77,10 @@ def _write(plan: Plan, name: str, text: str) -> None:
 def _page(plan: Plan) -> ReportConfig:
     """The page of all that is finished."""
     experiment, steps = plan.experiment, plan.steps.values()
-    timings = experiment.runs / "timings.json"
-    spent = {step.name: seconds(step) for step in steps if seconds(step)}
-    results.write_atomically(timings, json.dumps(spent, indent=1).encode())
+    timings = experiment.results / TIMINGS
+    before = json.loads(timings.read_text()) if timings.is_file() else {}
+    spent = before | {step.name: seconds(step) for step in steps if seconds(step)}
+    _write(plan, TIMINGS, json.dumps(spent, indent=1) + "\n")
     finished = [step for step in steps if step.product.exists()]
     checked = [step.product for step in finished if step.stage == "check_rollouts"]
     return ReportConfig(
