@@ -96,7 +96,7 @@ def write_grid(target: Path, episodes: Mapping[Path, Outcome]) -> None:
     """
     clips = [[_shrink(image) for image in read_mp4(episode)] for episode in episodes]
     outcomes = list(episodes.values())
-    columns = math.ceil(math.sqrt(len(clips) * 4 / 3))
+    columns = len(clips) if len(clips) <= 3 else math.ceil(math.sqrt(len(clips) * 4 / 3))
     rows = math.ceil(len(clips) / columns)
     blank = np.full((CELL + 2 * BORDER, CELL + 2 * BORDER, 3), 16, np.uint8)
 
