@@ -6,10 +6,12 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from vidpara.evaluation import results
+from vidpara.evaluation import recording, results
 from vidpara.evaluation.results import Episode, Results
+from vidpara.evaluation.video import write_mp4
 from vidpara.experiment import publish
 from vidpara.experiment.declare import CellRecipe, Experiment, Recipe
 from vidpara.experiment.plan import Cell, Plan, Step
@@ -66,6 +68,16 @@ def test_finished_cells_are_published_with_their_training(finished: Plan):
     training = json.loads(Path("results/study/two-seed0.training.json").read_text())["train_policy"]
     assert training["metrics"] == [{"step": 2, "val/loss": 2.0}]
     assert not Path("results/study/joint-seed1.json").exists()
+
+
+def test_the_film_of_the_first_episodes_is_published(finished: Plan):
+    product = finished.steps["two-seed0 evaluate"].product
+    recording.grid_path(product).parent.mkdir(parents=True)
+    write_mp4(recording.grid_path(product), [np.zeros((16, 16, 3), np.uint8)] * 2, 10, 24)
+    publish.publish(finished)
+    published = Path("results/study/two-seed0.mp4")
+    assert published.read_bytes() == recording.grid_path(product).read_bytes()
+    assert not Path("results/study/joint-seed0.mp4").exists()
 
 
 def test_the_table_names_each_cell_and_the_pairs_are_tested_seed_by_seed(finished: Plan):

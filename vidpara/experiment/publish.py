@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vidpara.config import ReportConfig
-from vidpara.evaluation import results
+from vidpara.evaluation import recording, results
 from vidpara.evaluation.results import Results
 from vidpara.experiment.execute import seconds
 from vidpara.experiment.plan import Cell, Plan
@@ -22,7 +22,7 @@ INDEX, TIMINGS = "cells.json", "timings.json"
 
 
 def publish(plan: Plan) -> dict[str, Results]:
-    """Copy every finished cell's result and training beside one another; write table, figures and page of them.
+    """Copy every finished cell's result, film and training beside one another; write table, figures and page of them.
 
     Returns the results by cell, with those that an earlier call or another machine published.
     """
@@ -31,6 +31,9 @@ def publish(plan: Plan) -> dict[str, Results]:
         product = plan.steps[cell.steps[-1]].product
         if product.is_file():
             results.write_atomically(cell.result, product.read_bytes())
+            film = recording.grid_path(product)
+            if film.is_file():
+                results.write_atomically(cell.result.with_suffix(".mp4"), film.read_bytes())
             _training(plan, cell)
             index[cell.name] = _key(plan, cell)
     if index:
