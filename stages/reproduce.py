@@ -19,7 +19,7 @@ from vidpara.experiment import publish
 from vidpara.experiment.declare import read
 from vidpara.experiment.execute import alone, run
 from vidpara.experiment.executors import Local, Slurm, command
-from vidpara.experiment.plan import plan, spared
+from vidpara.experiment.plan import plan, select, spared
 from vidpara.experiment.table import LiveTable
 
 
@@ -39,13 +39,14 @@ def main(
         experiment: the YAML file that declares its cells.
         jobs: steps side by side; on this machine the cores (and GPUs) are divided among them.
         only: run only cells with this in their name.
-        overlays: YAML files that replace the experiment's own overlays, for another size.
+        overlays: YAML files that replace the experiment's own, for another size; they name its results' folder.
         executor: this machine, or a Slurm cluster through submitit.
         slurm: settings for submitit, such as slurm_partition=gpu gpus_per_node=1 timeout_min=600.
         reuse: count cells as finished whose results are in the repository, made by the same plan.
         dry_run: print the commands that are still to run, and run nothing.
     """
-    planned = plan(read(experiment), overlays, only)
+    whole = plan(read(experiment), overlays)
+    planned = select(whole, only)
     spare = spared(planned, publish.published(planned)) if reuse else set()
     if dry_run:
         for name, step in planned.steps.items():
@@ -58,11 +59,11 @@ def main(
             with LiveTable(planned) as live:
                 standing = run(planned, machine, live.show, spare)
         finally:  # an interrupt leaves the table and the page of what is finished
-            found = publish.publish(planned)
+            found = publish.publish(whole)
     for result in found.values():
         print(results.summary(result))
-    if found:
-        print(publish.page_path(planned))
+    if (page := publish.page_path(whole)).is_file():
+        print(page)
     if failed := {name: value for name, value in standing.items() if value.state == "failed"}:
         lines = "; ".join(f"{name}: {value.note}" for name, value in failed.items())
         raise UserError(f"{len(failed)} of {len(standing)} steps failed: {lines}")

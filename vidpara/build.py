@@ -157,7 +157,8 @@ def build_policy(config: TrainPolicyConfig, autoencoder: Autoencoder, space: Wor
 
 
 def _video_policy(config: TrainPolicyConfig, autoencoder: Autoencoder, space: Workspace) -> VideoPolicy:
-    """
+    """The video model with its head.
+
     Raises:
         UserError: a tap that the UNet does not have, or settings of the noise that contradict one another.
     """

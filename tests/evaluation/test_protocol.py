@@ -144,6 +144,15 @@ def test_the_time_of_a_look_is_measured(tmp_path: Path, here: list[int]):
     assert 0 < evaluate(settings(tmp_path, episodes=1)).measured["seconds_per_look"] < 1
 
 
+def test_what_is_measured_later_is_added_to_a_finished_evaluation(tmp_path: Path, here: list[int]):
+    config = settings(tmp_path, episodes=1)
+    before = evaluate(config)
+    here.clear()
+    after = protocol.evaluate(Scripted(), CPU, "weights", config, [], PointMass, {"val/position_error": 0.02})
+    assert here == [] and after == results.read(config.output)
+    assert after == before._replace(measured={"val/position_error": 0.02, **before.measured})
+
+
 def test_a_simulator_fault_is_an_error_that_names_the_episode(tmp_path: Path, here: list[int]):
     with pytest.raises(RuntimeError, match=r"in episode 2; the rendering context is lost"):
         evaluate(settings(tmp_path), Failing)

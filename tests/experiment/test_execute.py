@@ -118,12 +118,12 @@ def wait_for(file: Path, content: str) -> None:
         time.sleep(0.05)
 
 
-def test_an_experiment_does_not_run_twice_at_once(tmp_path: Path):
-    plan = Plan(Experiment("study", {}, Recipe(), runs=tmp_path / "runs"), (), {})
+def test_two_experiments_do_not_use_the_same_runs_at_once(tmp_path: Path):
+    plan, sharing = (Plan(Experiment(name, {}, Recipe(), runs=tmp_path / "runs"), (), {}) for name in "ab")
     with (
         execute.alone(plan),
-        pytest.raises(UserError, match="'study' already runs"),
-        execute.alone(plan),
+        pytest.raises(UserError, match="an experiment already runs in"),
+        execute.alone(sharing),
     ):
         pass
     with execute.alone(plan):

@@ -9,7 +9,7 @@ import yaml
 
 from vidpara.cli import UserError
 from vidpara.experiment.declare import read
-from vidpara.experiment.plan import Plan, plan, spared
+from vidpara.experiment.plan import Plan, plan, select, spared
 
 ROOT = Path(__file__).parents[2]
 SMALL = {
@@ -77,6 +77,24 @@ def test_cells_that_differ_in_their_evaluation_share_the_training(tmp_path: Path
     ]
     assert list(keys(found, "train_policy")) == ["joint-seed0 train"]
     assert len(set(keys(found, "evaluate_policy").values())) == 2
+
+
+def test_a_part_of_a_plan_has_the_same_steps_and_those_they_need(tmp_path: Path):
+    whole = planned(tmp_path, rollouts={"files": ["configs/collect/demo.yaml"], "set": {"demos": 5}})
+    part = select(whole, "joint-seed1")
+    assert [cell.name for cell in part.cells] == ["joint-seed1"]
+    assert list(part.steps) == ["rollouts", "check", "joint-seed1 train", "joint-seed1 evaluate"]
+    assert part.steps.items() <= whole.steps.items()
+    with pytest.raises(UserError, match="no cell of 'small' has 'jiont'"):
+        select(whole, "jiont")
+
+
+def test_another_size_does_not_overwrite_the_results(tmp_path: Path):
+    planned(tmp_path)
+    other = plan(read(tmp_path / "small.yaml"), ["configs/full.yaml"])
+    assert {cell.result.parent for cell in other.cells} == {Path("results/small-full")}
+    assert "configs/full.yaml" in other.steps["joint-seed0 train"].words
+    assert "configs/pocket.yaml" not in other.steps["joint-seed0 train"].words
 
 
 def test_only_what_no_unpublished_cell_needs_is_spared(tmp_path: Path):

@@ -65,8 +65,14 @@ class Ledger:
     def finish(
         self, episodes: Sequence[Episode], words: Sequence[str], measured: Mapping[str, float]
     ) -> Results:
-        """Write the results, unless the file holds them all already, and forget the part file."""
-        if not self.output.exists() or len(results.read(self.output).episodes) < len(episodes):
+        """Write the results, and forget the part file.
+
+        A file that holds all episodes already only gets what was `measured` for the first time.
+        """
+        finished = results.read(self.output) if self.output.exists() else None
+        if finished and len(finished.episodes) == len(episodes):
+            found = finished._replace(measured={**measured, **finished.measured})
+        else:
             found = Results(
                 cell=self.config.cell,
                 episodes=tuple(episodes),
@@ -77,9 +83,10 @@ class Ledger:
                 protocol=describe(self.config),
                 measured=measured,
             )
+        if found != finished:
             results.write(self.output, found)
         self.path.unlink(missing_ok=True)
-        return results.read(self.output)
+        return found
 
     def _check(self, path: Path, config: Mapping[str, Any], fingerprint: str) -> None:
         advice = "choose another --output, or remove the file"

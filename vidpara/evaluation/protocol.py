@@ -90,7 +90,8 @@ def evaluate(
         for index in [i for i in sorted(done) if done[i].outcome == outcome][: config.failures]
         if not recording.path(config.output, index).exists()
     ]
-    _run_episodes(failures, set(failures), config, reply, make, done, ledger)
+    if failures:
+        _run_episodes(failures, failures, config, reply, make, done, ledger)
     measured = {**(measured or {}), **reply.measured()}
     return ledger.finish([done[index] for index in range(config.episodes)], words, measured)
 

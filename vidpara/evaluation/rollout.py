@@ -57,7 +57,7 @@ def run_episode(
     is rendered only when the policy looks; with `record` also at every point, for a smooth video.
 
     Raises:
-        UserError: the policy's chunks are shorter than `config.execute`.
+        UserError: the policy's chunks are shorter than `config.execute`, or `config.ensemble` contradicts the rest.
         ValueError: the policy asks for a point that is not a number.
     """
     state = simulator.reset(start)
@@ -96,7 +96,7 @@ class Plans:
     stalls: no chunk is executed to its end.
 
     Raises:
-        UserError: more than one point is executed between looks, or predicted rotations are followed.
+        UserError: more than one point may be executed between looks, or predicted rotations are followed.
     """
 
     def __init__(self, config: ControllerConfig) -> None:

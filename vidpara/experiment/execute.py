@@ -70,20 +70,18 @@ def run(
 
 @contextlib.contextmanager
 def alone(plan: Plan) -> Iterator[None]:
-    """Nobody else runs this experiment meanwhile: two would write to the same run folders.
+    """No other experiment uses these run folders meanwhile, neither the same one nor one that shares its steps.
 
     Raises:
-        UserError: somebody does.
+        UserError: one does.
     """
     folder = plan.experiment.runs
     folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / f"{plan.experiment.name}.lock", timeout=0)
+    lock = FileLock(folder / "experiment.lock", timeout=0)
     try:
         held = lock.acquire()
     except Timeout:
-        raise UserError(
-            f"'{plan.experiment.name}' already runs in {folder}; wait for it or stop it"
-        ) from None
+        raise UserError(f"an experiment already runs in {folder}; wait for it or stop it") from None
     with held:
         yield
 
@@ -118,9 +116,8 @@ def _next(plan: Plan, standing: Mapping[str, Standing], free: int) -> tuple[list
         return [], False
     if whole := [step.name for step in ready if step.whole]:
         return ([] if running else whole[:1]), True
-    ready.sort(
-        key=lambda step: step.stage != "evaluate_policy"
-    )  # a finished cell is worth more than a begun one
+    # A finished cell is worth more than a begun one.
+    ready.sort(key=lambda step: step.stage != "evaluate_policy")
     alone = len(ready) == 1 and not running
     return [step.name for step in ready[:free]], alone
 

@@ -73,41 +73,61 @@ class Plan(NamedTuple):
     steps: Mapping[str, Step]
 
 
-def plan(experiment: Experiment, overlays: Sequence[str] = (), only: str = "") -> Plan:
-    """Cells and steps of an experiment; `overlays` replace the file's own, `only` keeps cells whose name holds it.
+def plan(experiment: Experiment, overlays: Sequence[str] = ()) -> Plan:
+    """Cells and steps of an experiment. `overlays` replace the file's own; the results go to a folder named after them.
 
     Raises:
-        UserError: a cell's files or flags do not fit their stage, or no cell is left.
+        UserError: a cell's files or flags do not fit their stage.
     """
+    if overlays:
+        size = "-".join(Path(file).stem for file in overlays)
+        folder = experiment.results.with_name(f"{experiment.results.name}-{size}")
+        experiment = dataclasses.replace(experiment, overlays=tuple(overlays), results=folder)
     steps: dict[str, Step] = {}
     cells = []
-    planner = _Planner(experiment, tuple(overlays) or experiment.overlays)
+    planner = _Planner(experiment)
     for base, recipe in experiment.cells.items():
         for swept in _product({**({} if recipe.policy else experiment.sweep), **recipe.sweep}):
             name = f"{base}{_suffix(swept)}"
-            if only in name:
-                found = planner.cell(base, recipe, swept)
-                steps |= {step.name: step for step in found}
-                result = experiment.results / f"{name}.json"
-                cells.append(Cell(name, base, swept, tuple(step.name for step in found), result))
-    if not cells:
-        raise UserError(f"no cell of '{experiment.name}' has '{only}' in its name")
+            found = planner.cell(base, recipe, swept)
+            steps |= {step.name: step for step in found}
+            result = experiment.results / f"{name}.json"
+            cells.append(Cell(name, base, swept, tuple(step.name for step in found), result))
     if planner.collected and planner.collected.name in steps:
         first = [planner.collected, planner.check(planner.collected)]
         steps = {step.name: step for step in first} | steps
     return Plan(experiment, tuple(cells), steps)
 
 
+def select(plan: Plan, part: str) -> Plan:
+    """The plan of only those cells that have `part` in their names.
+
+    Raises:
+        UserError: there are none.
+    """
+    cells = tuple(cell for cell in plan.cells if part in cell.name)
+    if not cells:
+        raise UserError(f"no cell of '{plan.experiment.name}' has '{part}' in its name")
+    needed = _needed(plan, cells)
+    return plan._replace(cells=cells, steps={name: plan.steps[name] for name in plan.steps if name in needed})
+
+
 def spared(plan: Plan, cells: Collection[str]) -> set[str]:
     """Steps that need not run once the `cells` of these names have their results."""
-    needed = {step for cell in plan.cells if cell.name not in cells for step in cell.steps}
+    return plan.steps.keys() - _needed(plan, [cell for cell in plan.cells if cell.name not in cells])
+
+
+def _needed(plan: Plan, cells: Sequence[Cell]) -> set[str]:
+    """Steps of these cells, and those of no cell (the rollouts' check) whose own needs are among them."""
+    needed = {step for cell in cells for step in cell.steps}
     of_cells = {step for cell in plan.cells for step in cell.steps}
-    return {name for name in plan.steps if name not in needed and (name in of_cells or not needed)}
+    extra = {name for name in plan.steps.keys() - of_cells if needed.issuperset(plan.steps[name].needs)}
+    return needed | extra
 
 
 class _Planner:
-    def __init__(self, experiment: Experiment, overlays: tuple[str, ...]) -> None:
-        self.experiment, self.overlays = experiment, overlays
+    def __init__(self, experiment: Experiment) -> None:
+        self.experiment, self.overlays = experiment, experiment.overlays
         self.collected = self._collection() if experiment.rollouts.files else None
 
     def cell(self, base: str, recipe: CellRecipe, swept: Mapping[str, Any]) -> list[Step]:

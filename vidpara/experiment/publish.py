@@ -44,6 +44,7 @@ def publish(plan: Plan) -> dict[str, Results]:
         studied = [_studied(cell, found[cell.name]) for cell in plan.cells if cell.name in found]
         for name, figure in study.draw(studied).items():
             results.write_atomically(plan.experiment.results / f"{name}.png", figures.png(figure))
+        _timings(plan)
         if any(step.product.exists() for step in plan.steps.values()):
             write_page(_page(plan))
     return found
@@ -77,13 +78,17 @@ def _write(plan: Plan, name: str, text: str) -> None:
     results.write_atomically(plan.experiment.results / name, text.encode())
 
 
+def _timings(plan: Plan) -> None:
+    """How long each step ran, beside what earlier calls and other machines noted."""
+    file = plan.experiment.results / TIMINGS
+    before = json.loads(file.read_text()) if file.is_file() else {}
+    spent = before | {name: seconds(step) for name, step in plan.steps.items() if seconds(step)}
+    _write(plan, TIMINGS, json.dumps(spent, indent=1) + "\n")
+
+
 def _page(plan: Plan) -> ReportConfig:
     """The page of all that is finished."""
     experiment, steps = plan.experiment, plan.steps.values()
-    timings = experiment.results / TIMINGS
-    before = json.loads(timings.read_text()) if timings.is_file() else {}
-    spent = before | {step.name: seconds(step) for step in steps if seconds(step)}
-    _write(plan, TIMINGS, json.dumps(spent, indent=1) + "\n")
     finished = [step for step in steps if step.product.exists()]
     checked = [step.product for step in finished if step.stage == "check_rollouts"]
     return ReportConfig(
@@ -93,7 +98,7 @@ def _page(plan: Plan) -> ReportConfig:
         results=tuple(step.product for step in finished if step.stage == "evaluate_policy"),
         runs=tuple(step.folder for step in finished if step.stage.startswith("train_")),
         pictures=(*checked, *experiment.pictures),
-        timings=timings,
+        timings=experiment.results / TIMINGS,
         notes=experiment.notes,
     )
 
