@@ -48,6 +48,7 @@ def test_learning_counts_stage_ones_steps_and_time():
     steps, minutes = study.learning([cell("two_stage", 4, 7), cell("joint", 4, 7)]).axes
     assert [np.asarray(line.get_xdata()).tolist() for line in steps.lines] == [[20, 30], [10, 20]]
     assert [np.asarray(line.get_xdata()).tolist() for line in minutes.lines] == [[2, 3], [1, 2]]
+    assert steps.get_ylim()[0] == 0
 
 
 def test_only_figures_with_something_to_show_are_drawn():

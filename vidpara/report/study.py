@@ -131,9 +131,9 @@ def learning(cells: Sequence[Cell]) -> Figure:
             panels[0].plot([steps + step for step in curve.steps], centimetres, label=cell.name, **style)
             panels[1].plot([(seconds + second) / 60 for second in curve.seconds], centimetres, **style)
         panels[0].set(
-            title="plan error on held-out demos (cm)", xlabel="steps, stage one included", yscale="log"
+            title="plan error on held-out demos (cm)", xlabel="steps, stage one included", ylim=(0, None)
         )
-        panels[1].set(xlabel="training time (minutes), stage one included", yscale="log")
+        panels[1].set(xlabel="training time (minutes), stage one included")
         figure.legend(loc="outside lower center", ncols=4, fontsize=8)
     return figure
 
