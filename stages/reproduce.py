@@ -26,7 +26,7 @@ from vidpara.experiment.table import LiveTable
 def main(
     experiment: tyro.conf.Positional[Path],
     jobs: int = 1,
-    only: str = "",
+    only: tuple[str, ...] = (),
     overlays: tuple[str, ...] = (),
     executor: Literal["local", "slurm"] = "local",
     slurm: tuple[str, ...] = (),
@@ -38,7 +38,7 @@ def main(
     Args:
         experiment: the YAML file that declares its cells.
         jobs: steps side by side; on this machine the cores (and GPUs) are divided among them.
-        only: run only cells with this in their name.
+        only: run only cells with one of these in their names, the first one's cells first.
         overlays: YAML files that replace the experiment's own, for another size; they name its results' folder.
         executor: this machine, or a Slurm cluster through submitit.
         slurm: settings for submitit, such as slurm_partition=gpu gpus_per_node=1 timeout_min=600.
@@ -46,7 +46,7 @@ def main(
         dry_run: print the commands that are still to run, and run nothing.
     """
     whole = plan(read(experiment), overlays)
-    planned = select(whole, only)
+    planned = select(whole, only) if only else whole
     spare = spared(planned, publish.published(planned)) if reuse else set()
     if dry_run:
         for name, step in planned.steps.items():

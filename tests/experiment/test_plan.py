@@ -81,12 +81,12 @@ def test_cells_that_differ_in_their_evaluation_share_the_training(tmp_path: Path
 
 def test_a_part_of_a_plan_has_the_same_steps_and_those_they_need(tmp_path: Path):
     whole = planned(tmp_path, rollouts={"files": ["configs/collect/demo.yaml"], "set": {"demos": 5}})
-    part = select(whole, "joint-seed1")
+    part = select(whole, ["joint-seed1"])
     assert [cell.name for cell in part.cells] == ["joint-seed1"]
     assert list(part.steps) == ["rollouts", "check", "joint-seed1 train", "joint-seed1 evaluate"]
     assert part.steps.items() <= whole.steps.items()
     with pytest.raises(UserError, match="no cell of 'small' has 'jiont'"):
-        select(whole, "jiont")
+        select(whole, ["jiont"])
 
 
 def test_another_size_does_not_overwrite_the_results(tmp_path: Path):

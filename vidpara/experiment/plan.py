@@ -99,17 +99,22 @@ def plan(experiment: Experiment, overlays: Sequence[str] = ()) -> Plan:
     return Plan(experiment, tuple(cells), steps)
 
 
-def select(plan: Plan, part: str) -> Plan:
-    """The plan of only those cells that have `part` in their names.
+def select(plan: Plan, parts: Sequence[str]) -> Plan:
+    """The plan of only those cells that have one of `parts` in their names, steps of the first part's cells first.
 
     Raises:
-        UserError: there are none.
+        UserError: a part is in no cell's name.
     """
-    cells = tuple(cell for cell in plan.cells if part in cell.name)
-    if not cells:
-        raise UserError(f"no cell of '{plan.experiment.name}' has '{part}' in its name")
-    needed = _needed(plan, cells)
-    return plan._replace(cells=cells, steps={name: plan.steps[name] for name in plan.steps if name in needed})
+    cells: list[Cell] = []
+    steps: dict[str, Step] = {}
+    for part in parts:
+        found = [cell for cell in plan.cells if part in cell.name]
+        if not found:
+            raise UserError(f"no cell of '{plan.experiment.name}' has '{part}' in its name")
+        cells += [cell for cell in found if cell not in cells]
+        needed = _needed(plan, found)
+        steps |= {name: step for name, step in plan.steps.items() if name in needed and name not in steps}
+    return plan._replace(cells=tuple(cells), steps=steps)
 
 
 def spared(plan: Plan, cells: Collection[str]) -> set[str]:
