@@ -256,7 +256,7 @@ def test_the_grid_shows_every_outcome_in_its_colour(tmp_path: Path):
     names = ("PLACE", "GRASP", "MISS")
     for name in names:
         video.write_mp4(tmp_path / f"{name}.mp4", clip[: 1 + names.index(name)], 10, 24)
-    recording.write_grid(tmp_path / "grid.mp4", {tmp_path / f"{name}.mp4": name for name in names})  # pyright: ignore
+    recording.write_grid(tmp_path / "grid.mp4", [(tmp_path / f"{name}.mp4", name, "") for name in names])  # pyright: ignore
     images = video.read_mp4(tmp_path / "grid.mp4")
     assert len(images) == 3
     side = recording.CELL + 2 * recording.BORDER

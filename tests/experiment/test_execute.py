@@ -35,7 +35,7 @@ def scripts_instead_of_stages(monkeypatch: pytest.MonkeyPatch):
 
 def run(*steps: Step, jobs: int = 1) -> dict[str, Standing]:
     experiment = Experiment("scripts", {}, Recipe())
-    cells = (Cell("all", "all", {}, tuple(step.name for step in steps), Path("result.json")),)
+    cells = (Cell("all", "all", {}, "", tuple(step.name for step in steps), Path("result.json")),)
     shown: list[Mapping[str, Standing]] = []
     return execute.run(
         Plan(experiment, cells, {step.name: step for step in steps}), Local(jobs), shown.append

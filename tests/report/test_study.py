@@ -26,7 +26,7 @@ def cell(recipe: str, demos: int, place: int, seed: int = 0, error: float = 0.02
     trainings = [first, second] if recipe == "two_stage" else [second]
     name = f"{recipe}-demos{demos}-seed{seed}"
     found = Results(name, episodes, "", {}, {}, 0, {})
-    return study.Cell(name, recipe, {"data.demos": demos, "trainer.seed": seed}, found, trainings)
+    return study.Cell(name, recipe, {"data.demos": demos, "trainer.seed": seed}, "", found, trainings)
 
 
 def test_the_bars_are_the_shares_and_the_whisker_is_wilsons():

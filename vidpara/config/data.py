@@ -23,7 +23,10 @@ class DataConfig:
     camera: str = "agentview"
     clip: ClipConfig = field(default_factory=ClipConfig)
     demos: int = 0
-    """Use only the first N training demos; 0 uses all."""
+    """Use only N of the training demos, chosen by `choose`; 0 uses all."""
+    choose: Literal["first", "corners"] = "first"
+    """`first`: those that stand first in the files. `corners`: by where they grasp, the corners of the table first,
+    then whichever is farthest from all that are chosen."""
     validation_demos: int = 16
     """Demos held out from the end of the files; they are never trained on."""
     validation_clips: int = 96

@@ -26,7 +26,9 @@ class SceneConfig:
     distractors: int = 0
     views: Literal["default", "sphere"] = "default"
     view_grid: tuple[int, int] = (8, 8)
-    """Azimuths over the full circle x tilts from 0 to `tilt_max`, both ends included."""
+    """Azimuths x tilts; tilts run from 0 to `tilt_max`, both ends included."""
+    azimuths: tuple[float, float] = (0.0, 360.0)
+    """Degrees over which the azimuths are spread, the last one excluded; 0 is the camera's right, 90 up, 180 left."""
     tilt_max: float = 25.0
     camera: str = "agentview"
     image_size: int = 128
@@ -43,6 +45,8 @@ class ExpertConfig:
     max_steps: int = 600
     speed: float = 1.0
     """Fraction of OSC_POSE's largest translation (0.05 m) that one command may ask for."""
+    mistakes: float = 0.0
+    """Share of demonstrations that begin after a mistake (the object set down beside its goal, or a missed grasp)."""
     stay_in_view: bool = True
     """An attempt during which the end effector leaves the image counts as failed."""
 

@@ -97,6 +97,8 @@ class EvaluateConfig:
     """Simulator processes; 0 is one a core, 8 at most."""
     denoising_steps: int = 0
     """Forwards of the UNet for a look; 0 takes the policy's own number."""
+    camera_error: float = 0.0
+    """Degrees by which the policy is told a camera that is turned, about an axis of its own in each episode."""
     held_out: bool = False
     """Also measure the plan's errors on the held-out demos of the policy's training."""
     videos: int = 0

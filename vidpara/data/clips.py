@@ -16,7 +16,7 @@ from vidpara.config import ClipConfig, DataConfig
 from vidpara.data.latents import CachedFrames
 from vidpara.data.rollouts import Episode
 from vidpara.data.transforms import random_shift
-from vidpara.types import Actions, Batch, Start, Workspace
+from vidpara.types import Actions, Batch, Float, Start, Tensor, Workspace
 
 MARGIN = 0.02
 """Metres added to the workspace on each side, so that no end-effector position falls on its border."""
@@ -78,7 +78,7 @@ class Clips(Dataset):
 
 
 def split(episodes: Sequence[Episode], config: DataConfig) -> tuple[list[Episode], list[Episode]]:
-    """Training and validation demos: the last `validation_demos` are held out, of the rest the first `demos` train.
+    """Training and validation demos: the last `validation_demos` are held out, of the rest `demos` train.
 
     Raises:
         UserError: too few demos, or (with `out_of_view: error`) an end effector outside the image.
@@ -102,7 +102,25 @@ def split(episodes: Sequence[Episode], config: DataConfig) -> tuple[list[Episode
         raise UserError(
             f"data.demos asks for {config.demos} training demos, the rollouts hold {len(training)}"
         )
-    return training[: config.demos or None], list(episodes[len(training) :])
+    held_out = list(episodes[len(training) :])
+    if config.choose == "corners" and config.demos:
+        places = torch.stack([episode.grasp for episode in training])
+        return [training[index] for index in corners_first(places, config.demos)], held_out
+    return training[: config.demos or None], held_out
+
+
+def corners_first(places: Float[Tensor, "n 2"], count: int) -> list[int]:
+    """Indices of `count` places (metres) that cover the table: those nearest to the four corners of their bounding box,
+    then, one by one, whichever is farthest from all that are chosen (Gonzalez 1985).
+    """
+    low, high = places.amin(0), places.amax(0)
+    corners = torch.cartesian_prod(*torch.stack([low, high], dim=1))
+    chosen = list(dict.fromkeys(torch.cdist(corners, places).argmin(1).tolist()))[:count]
+    away = torch.cdist(places, places[chosen]).amin(1)
+    while len(chosen) < count:
+        chosen.append(int(away.argmax()))
+        away = torch.minimum(away, (places - places[chosen[-1]]).norm(dim=1))
+    return chosen
 
 
 def workspace(episodes: Sequence[Episode]) -> Workspace:

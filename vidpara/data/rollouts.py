@@ -52,6 +52,12 @@ class Episode:
         opened = self.opening[after:] >= OPEN * self.opening[after:].max()
         return after + int(opened.nonzero()[0])
 
+    @property
+    def grasp(self) -> Float[torch.Tensor, "2"]:
+        """World x, y (metres) of the end effector where the gripper begins to close, or at the end if it never does."""
+        closing = (self.gripper > 0.5).nonzero()
+        return self.position[int(closing[0]) if len(closing) else -1, :2]
+
     def images(self) -> UInt8[np.ndarray, "T h w 3"]:
         """The frames, upright: files hold the renderer's buffer, whose first row is the bottom one."""
         with _open(self.file) as file:

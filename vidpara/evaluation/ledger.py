@@ -111,14 +111,20 @@ def describe(config: EvaluateConfig) -> dict[str, Any]:
         + (f"target at {list(place.target_xy)} m" if place.target == "fixed" else "target anywhere on it")
         + (f", {place.distractors} distractors" if place.distractors else "")
     )  # fmt: skip
-    views = f"{place.view_grid[0]} x {place.view_grid[1]} views, tilt to {place.tilt_max} degrees"
+    views = (
+        f"{place.view_grid[0]} x {place.view_grid[1]} views, azimuths {list(place.azimuths)}, tilt to {place.tilt_max} "
+        "degrees"
+    )
     return {
         "suite": place.suite,
         "task": place.task,
         "layout": layout,
         "starts": f"the first {config.episodes} of seed {config.seed}; {place.grid[0]} x {place.grid[1]} cells, "
         "visited in random order, uniform within a cell",
-        "view": views if place.views == "sphere" else f"default view of {place.camera}",
+        "view": (views if place.views == "sphere" else f"default view of {place.camera}")
+        + (
+            f"; the policy is told one turned by {config.camera_error} degrees" if config.camera_error else ""
+        ),
         "max_steps": config.max_steps,
         "settle_steps": scene.SETTLE_STEPS,
         "execute": f"{control.execute} points of each chunk, {control.steps_per_point} to "

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
+import numpy as np
 import torch
 from tqdm import tqdm
 
@@ -18,6 +19,7 @@ from vidpara.evaluation import recording
 from vidpara.evaluation.ledger import Ledger
 from vidpara.evaluation.results import Episode, Results
 from vidpara.evaluation.rollout import EpisodeResult, run_episode
+from vidpara.geometry.camera import turned
 from vidpara.simulation import scene, workers
 from vidpara.types import ActionChunk, EpisodeStart, Observation, Simulator
 
@@ -37,6 +39,7 @@ class Job(NamedTuple):
     record: bool
     controller: ControllerConfig
     max_steps: int
+    camera_error: float
 
 
 class Begin(NamedTuple):
@@ -82,7 +85,7 @@ def evaluate(
     unseen = [index for index in first if index in done and not recording.path(config.output, index).exists()]
     _run_episodes(sorted([*missing, *unseen]), set(first), config, reply, make, done, ledger)
     if first and (missing or unseen):
-        shown = {recording.path(config.output, index): done[index].outcome for index in first}
+        shown = [(recording.path(config.output, index), done[index].outcome, "") for index in first]
         recording.write_grid(recording.grid_path(config.output), shown)
     failures = [
         index
@@ -107,7 +110,10 @@ def _run_episodes(
 ) -> None:
     """Run these episodes. Their outcomes go to `done` and `ledger`, unless they count already and are only recorded."""
     starts = scene.starts(config.scene, config.episodes, config.seed)
-    jobs = [Job(i, starts[i], i in recorded, config.controller, config.max_steps) for i in indices]
+    jobs = [
+        Job(i, starts[i], i in recorded, config.controller, config.max_steps, config.camera_error)
+        for i in indices
+    ]
     with tqdm(
         total=config.episodes, initial=config.episodes - len(jobs), desc=config.cell, unit="episode"
     ) as bar:
@@ -197,12 +203,21 @@ def _episode(simulator: Simulator, job: Job, ask: Callable[[Look | Begin], Any])
     ask(Begin(job.index))
     return run_episode(
         simulator,
-        lambda seen: ask(Look(job.index, seen)),
+        lambda seen: ask(Look(job.index, _told(seen, job))),
         job.start,
         job.controller,
         job.max_steps,
         job.record,
     )
+
+
+def _told(seen: Observation, job: Job) -> Observation:
+    """What the policy is told: the camera turned by `job.camera_error` degrees, in each episode about another axis."""
+    if not job.camera_error:
+        return seen
+    axis = np.random.default_rng([job.start.seed, 3]).standard_normal(3)
+    unit = torch.tensor(axis / np.linalg.norm(axis), dtype=torch.float32)
+    return seen._replace(camera=turned(seen.camera, unit, job.camera_error))
 
 
 def _stack(observations: Sequence[Observation], device: torch.device) -> Observation:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +20,9 @@ SIZE = 384
 FPS = 10
 HOLD = 12
 """Times that the last frame is shown."""
-CELL, BORDER = 256, 8
-"""Pixels of one episode in the grid video, and of its coloured border on each side."""
+CELL, SMALL_CELL, BORDER = 256, 144, 8
+"""Pixels of one episode in the grid video, of one among more than `FEW`, and of its coloured border on each side."""
+FEW = 12
 GRID_CRF, CRF = 30, 24
 COLORS: dict[Outcome, tuple[int, int, int]] = {
     "PLACE": (46, 160, 67),
@@ -89,21 +90,23 @@ def draw(
     return np.asarray(shown)
 
 
-def write_grid(target: Path, episodes: Mapping[Path, Outcome]) -> None:
-    """All recorded episodes side by side, each with a border and a label in the colour of its outcome.
+def write_grid(target: Path, episodes: Sequence[tuple[Path, Outcome, str]], columns: int = 0) -> None:
+    """Recorded episodes (file, outcome, label) side by side, each with a border in the colour of its outcome.
 
-    Shorter episodes stay on their last frame.
+    Shorter episodes stay on their last frame. Without `columns` the grid is about as wide as high.
     """
-    clips = [[_shrink(image) for image in read_mp4(episode)] for episode in episodes]
-    outcomes = list(episodes.values())
-    columns = len(clips) if len(clips) <= 3 else math.ceil(math.sqrt(len(clips) * 4 / 3))
+    size = CELL if len(episodes) <= FEW else SMALL_CELL
+    clips = [[_shrink(image, size) for image in read_mp4(episode)] for episode, _, _ in episodes]
+    if not columns:
+        columns = len(clips) if len(clips) <= 3 else math.ceil(math.sqrt(len(clips)))
     rows = math.ceil(len(clips) / columns)
-    blank = np.full((CELL + 2 * BORDER, CELL + 2 * BORDER, 3), 16, np.uint8)
+    blank = np.full((size + 2 * BORDER, size + 2 * BORDER, 3), 16, np.uint8)
 
     def cell(index: int, moment: int) -> UInt8[np.ndarray, "h w 3"]:
         if index >= len(clips):
             return blank
-        return _frame_in(clips[index][min(moment, len(clips[index]) - 1)], outcomes[index])
+        _, outcome, label = episodes[index]
+        return _frame_in(clips[index][min(moment, len(clips[index]) - 1)], outcome, label)
 
     def images() -> Iterator[UInt8[np.ndarray, "h w 3"]]:
         for moment in range(max(len(clip) for clip in clips)):
@@ -128,16 +131,20 @@ def _pixels(frame: Frame) -> Float[np.ndarray, "a 2"]:
     return project(points.to(camera.intrinsics.dtype), every).numpy() * scale
 
 
-def _shrink(image: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "cell cell 3"]:
-    return np.asarray(Image.fromarray(image).resize((CELL, CELL), Image.Resampling.LANCZOS))
+def _shrink(image: UInt8[np.ndarray, "h w 3"], size: int) -> UInt8[np.ndarray, "size size 3"]:
+    return np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.LANCZOS))
 
 
-def _frame_in(image: UInt8[np.ndarray, "cell cell 3"], outcome: Outcome) -> UInt8[np.ndarray, "side side 3"]:
-    """The image in a border of the outcome's colour, with its name."""
-    framed = Image.new("RGB", (CELL + 2 * BORDER, CELL + 2 * BORDER), COLORS[outcome])
+def _frame_in(
+    image: UInt8[np.ndarray, "size size 3"], outcome: Outcome, label: str
+) -> UInt8[np.ndarray, "side side 3"]:
+    """The image in a border of the outcome's colour, with its name and the label."""
+    side = image.shape[0] + 2 * BORDER
+    framed = Image.new("RGB", (side, side), COLORS[outcome])
+    text = f"{label} {outcome}".strip()
     framed.paste(Image.fromarray(image), (BORDER, BORDER))
     pen = ImageDraw.Draw(framed)
     font = ImageFont.load_default(13)
-    pen.rectangle((0, 0, BORDER + pen.textlength(outcome, font) + 8, 20), fill=COLORS[outcome])
-    pen.text((BORDER, 10), outcome, fill=(255, 255, 255), font=font, anchor="lm")
+    pen.rectangle((0, 0, BORDER + pen.textlength(text, font) + 8, 20), fill=COLORS[outcome])
+    pen.text((BORDER, 10), text, fill=(255, 255, 255), font=font, anchor="lm")
     return np.asarray(framed)

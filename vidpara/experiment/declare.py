@@ -37,8 +37,9 @@ class Experiment:
     """An experiment file. `overlays` follow every training's own files; `sweep` is common to all trained cells.
 
     With `rollouts` the demonstrations are collected first, otherwise those that the configurations name are used.
-    `compare` names pairs of cells for McNemar's test, which is made for every combination of swept values that both
-    have. `title`, `notes` and `pictures` are for the page.
+    `tests` are evaluations, by name: flags that each adds to `evaluate`; every policy takes all of them.
+    `compare` names pairs of cells for McNemar's test, which is made for every combination of swept values and tests
+    that both have. `title`, `notes` and `pictures` are for the page.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Experiment:
     video: Recipe = field(default_factory=Recipe)
     overlays: tuple[str, ...] = ()
     sweep: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    tests: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     compare: tuple[tuple[str, str], ...] = ()
     runs: Path = Path("runs")
     results: Path = Path("results")
@@ -74,6 +76,8 @@ def read(path: Path) -> Experiment:
         tree[key] = _recipe(Recipe, tree.get(key, {}), path, key)
     cells = _mapping(tree["cells"], path, "cells").items()
     tree["cells"] = {name: _recipe(CellRecipe, value, path, f"cells.{name}") for name, value in cells}
+    tests = _mapping(tree.get("tests", {}), path, "tests").items()
+    tree["tests"] = {name: _mapping(value or {}, path, f"tests.{name}") for name, value in tests}
     for key in ("overlays", "notes"):
         tree[key] = tuple(tree.get(key, ()))
     tree["pictures"] = tuple(map(Path, tree.get("pictures", ())))

@@ -53,14 +53,16 @@ class Step(NamedTuple):
 
 
 class Cell(NamedTuple):
-    """One policy with its evaluation: the names of its steps, in order, and the file that its result becomes.
+    """One policy with one evaluation: the names of its steps, in order, and the file that its result becomes.
 
-    `recipe` is its name in the experiment file, `swept` its own values of the flags that are swept there.
+    `recipe` is its name in the experiment file, `swept` its own values of the flags that are swept there, `test` the
+    evaluation's name there, if it has one.
     """
 
     name: str
     recipe: str
     swept: Mapping[str, Any]
+    test: str
     steps: tuple[str, ...]
     result: Path
 
@@ -87,12 +89,13 @@ def plan(experiment: Experiment, overlays: Sequence[str] = ()) -> Plan:
     cells = []
     planner = _Planner(experiment)
     for base, recipe in experiment.cells.items():
-        for swept in _product({**({} if recipe.policy else experiment.sweep), **recipe.sweep}):
-            name = f"{base}{_suffix(swept)}"
-            found = planner.cell(base, recipe, swept)
+        sweep = _product({**({} if recipe.policy else experiment.sweep), **recipe.sweep})
+        for swept, test in itertools.product(sweep, experiment.tests or ("",)):
+            name = f"{base}{_suffix(swept)}{test and f'-{test}'}"
+            found = planner.cell(name, base, recipe, swept, test)
             steps |= {step.name: step for step in found}
             result = experiment.results / f"{name}.json"
-            cells.append(Cell(name, base, swept, tuple(step.name for step in found), result))
+            cells.append(Cell(name, base, swept, test, tuple(step.name for step in found), result))
     if planner.collected and planner.collected.name in steps:
         first = [planner.collected, planner.check(planner.collected)]
         steps = {step.name: step for step in first} | steps
@@ -135,16 +138,18 @@ class _Planner:
         self.experiment, self.overlays = experiment, experiment.overlays
         self.collected = self._collection() if experiment.rollouts.files else None
 
-    def cell(self, base: str, recipe: CellRecipe, swept: Mapping[str, Any]) -> list[Step]:
+    def cell(
+        self, name: str, base: str, recipe: CellRecipe, swept: Mapping[str, Any], test: str
+    ) -> list[Step]:
         """The steps of one cell. Cells that differ in their evaluation alone share the training."""
-        name = f"{base}{_suffix(swept)}"
         flags = {**recipe.set, **swept}
         judging = {k.removeprefix(EVALUATION): v for k, v in flags.items() if k.startswith(EVALUATION)}
         training = {k: v for k, v in flags.items() if not k.startswith(EVALUATION)}
         own = {k: v for k, v in swept.items() if not k.startswith(EVALUATION)}
         trained = [] if recipe.policy else self._training(f"{base}{_suffix(own)}", recipe, training)
         folder = recipe.policy or str(trained[-1].folder)
-        files, settings = self.experiment.evaluate.files, {**self.experiment.evaluate.set, **judging}
+        files = self.experiment.evaluate.files
+        settings = {**self.experiment.evaluate.set, **self.experiment.tests.get(test, {}), **judging}
         words = (*files, *cli.flags(settings), "--policy", folder, "--cell", name)
         content = _digest_folder(Path(recipe.policy)) if recipe.policy else ""
         key = self._key("evaluate_policy", words, name, trained[-1:], content)

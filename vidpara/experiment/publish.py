@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from vidpara.config import ReportConfig
+from vidpara.config import DataConfig, ReportConfig
+from vidpara.data.clips import split
+from vidpara.data.rollouts import Episode, read_episodes
 from vidpara.evaluation import recording, results
 from vidpara.evaluation.results import Results
 from vidpara.experiment.execute import seconds
 from vidpara.experiment.plan import Cell, Plan
 from vidpara.report import figures, study
 from vidpara.report.page import write_page
+from vidpara.run_folder import read_config
 
 KEPT = ("val/", "train/", "train_step/samples_per_second")
 """Metrics that are committed with a result; the rest stays in the run folder."""
+PAIRED = 4
+"""Episodes side by side in the film of a pair."""
 INDEX, TIMINGS = "cells.json", "timings.json"
 
 
@@ -34,7 +40,8 @@ def publish(plan: Plan) -> dict[str, Results]:
             film = recording.grid_path(product)
             if film.is_file():
                 results.write_atomically(cell.result.with_suffix(".mp4"), film.read_bytes())
-            _training(plan, cell)
+            if index.get(cell.name) != _key(plan, cell) or not _training_file(cell).is_file():
+                _training(plan, cell)
             index[cell.name] = _key(plan, cell)
     if index:
         _write(plan, INDEX, json.dumps(index, indent=1) + "\n")
@@ -44,6 +51,7 @@ def publish(plan: Plan) -> dict[str, Results]:
         studied = [_studied(cell, found[cell.name]) for cell in plan.cells if cell.name in found]
         for name, figure in study.draw(studied).items():
             results.write_atomically(plan.experiment.results / f"{name}.png", figures.png(figure))
+        _films(plan, found)
         _timings(plan)
         if any(step.product.exists() for step in plan.steps.values()):
             write_page(_page(plan))
@@ -51,7 +59,9 @@ def publish(plan: Plan) -> dict[str, Results]:
 
 
 def _studied(cell: Cell, found: Results) -> study.Cell:
-    return study.Cell(cell.name, cell.recipe, cell.swept, found, study.read_trainings(_training_file(cell)))
+    file = _training_file(cell)
+    trainings, places = study.read_trainings(file), study.read_places(file)
+    return study.Cell(cell.name, cell.recipe, cell.swept, cell.test, found, trainings, places)
 
 
 def published(plan: Plan) -> dict[str, Results]:
@@ -136,6 +146,28 @@ def _pairs(plan: Plan, found: Mapping[str, Results]) -> Iterator[tuple[str, str]
                 yield one, other
 
 
+def _films(plan: Plan, found: Mapping[str, Results]) -> None:
+    """The first recorded episodes of each compared pair, one policy above the other, as A-vs-B.mp4.
+
+    Only with named tests: there one wants to see how the two differ.
+    """
+    cells = {cell.name: cell for cell in plan.cells if cell.test}
+    for pair in _pairs(plan, found):
+        shown = []
+        for cell in (cells[name] for name in pair if name in cells):
+            product, outcomes = plan.steps[cell.steps[-1]].product, found[cell.name].episodes[:PAIRED]
+            shown += [(recording.path(product, i), e.outcome, cell.recipe) for i, e in enumerate(outcomes)]
+        target = plan.experiment.results / f"{'-vs-'.join(pair)}.mp4"
+        files = [file for file, _, _ in shown]
+        if files and all(file.is_file() for file in files) and _older(target, files):
+            recording.write_grid(target, shown, PAIRED)
+
+
+def _older(target: Path, sources: Sequence[Path]) -> bool:
+    """Whether `target` is missing or was written before one of its sources."""
+    return not target.is_file() or target.stat().st_mtime < max(file.stat().st_mtime for file in sources)
+
+
 def _training(plan: Plan, cell: Cell) -> None:
     """How a cell was trained: each step's resolved configuration, command and curves, in one JSON file."""
     trained = {}
@@ -148,11 +180,26 @@ def _training(plan: Plan, cell: Cell) -> None:
             "command": (folder / "command.txt").read_text().strip(),
             "metrics": list(_metrics(folder / "metrics.jsonl")),
         }
+        if stage == "train_policy":
+            trained[stage]["places"] = _places(read_config(folder).data)
     if not trained:
         return
     results.write_atomically(
         _training_file(cell), json.dumps(results.portable(trained), indent=1).encode() + b"\n"
     )
+
+
+def _places(config: DataConfig) -> list[list[float]]:
+    """Where the training demos grasped (x, y in metres), if the rollouts are on this machine."""
+    if not all(file.is_file() for file in config.rollouts):
+        return []
+    training, _ = split([episode for file in config.rollouts for episode in _episodes(file)], config)
+    return [[round(value, 3) for value in episode.grasp.tolist()] for episode in training]
+
+
+@functools.cache
+def _episodes(file: Path) -> list[Episode]:
+    return read_episodes(file)
 
 
 def _training_file(cell: Cell) -> Path:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from einops import einsum
@@ -51,6 +53,19 @@ def rays(pixel: Float[Tensor, "*#b 2"], camera: Camera) -> Float[Tensor, "*#b 3"
 def transform(a_from_b: Float[Tensor, "*#b 4 4"], point_b: Float[Tensor, "*#b 3"]) -> Float[Tensor, "*#b 3"]:
     """The same points, expressed in frame a."""
     return einsum(a_from_b[..., :3, :3], point_b, "... i j, ... j -> ... i") + a_from_b[..., :3, 3]
+
+
+def turned(camera: Camera, axis: Float[Tensor, "3"], degrees: float) -> Camera:
+    """The camera turned about `axis` (a unit vector in its own frame) through its centre: a calibration that is wrong.
+
+    Rodrigues' formula.
+    """
+    angle = math.radians(degrees)
+    cross = torch.linalg.cross(axis.expand(3, 3), torch.eye(3), dim=-1).T.to(camera.world_from_camera)
+    rotation = torch.eye(3).to(cross) + math.sin(angle) * cross + (1 - math.cos(angle)) * cross @ cross
+    pose = camera.world_from_camera.clone()
+    pose[..., :3, :3] = pose[..., :3, :3] @ rotation
+    return camera._replace(world_from_camera=pose)
 
 
 def inside(pixel: Float[Tensor, "*b 2"], height: int, width: int) -> Tensor:

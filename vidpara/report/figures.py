@@ -57,16 +57,25 @@ def curves(runs: Sequence[Run], axis: Axis, palette: Mapping[str, str]) -> Figur
     return figure
 
 
-def start_maps(results: Sequence[Results]) -> Figure:
-    """The table from above, one panel a policy: where the object stood, in the colour of what came of it."""
-    columns = min(MAPS, len(results))
+def start_maps(
+    results: Sequence[Results], trained: Sequence[Sequence[tuple[float, float]]] = (), columns: int = MAPS
+) -> Figure:
+    """The table from above, one panel a policy: where the object stood, in the colour of what came of it.
+
+    `trained` are, for each panel, the places (x, y in metres) at which its training demos grasped.
+    """
+    columns = min(columns, len(results))
     rows = math.ceil(len(results) / columns)
+    trained = trained or [()] * len(results)
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(COLUMNS * WIDTH, rows * 2.5 + 0.3), layout="constrained")
         cells = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).flat
-        for axes, found in zip(cells, results, strict=False):
+        for axes, found, places in zip(cells, results, trained, strict=False):
             axes.set(title=found.cell, xlabel="y (metres)", ylabel="x (metres)", aspect="equal")
             axes.label_outer()
+            if places:
+                x, y = zip(*places, strict=True)
+                axes.scatter(y, x, s=9, color=TEXT, alpha=0.3, linewidths=0)
             for outcome, color in OUTCOMES.items():
                 places = [e.start.objects[0][1:] for e in found.episodes if e.outcome == outcome]
                 if places:
@@ -79,7 +88,11 @@ def start_maps(results: Sequence[Results]) -> Figure:
             Line2D([], [], color=color, marker="o", linestyle="", label=outcome)
             for outcome, color in OUTCOMES.items()
         ]
-        figure.legend(handles=dots, loc="outside upper left", ncols=3)
+        if any(trained):
+            dots.append(
+                Line2D([], [], color=TEXT, alpha=0.3, marker=".", linestyle="", label="training demo")
+            )
+        figure.legend(handles=dots, loc="outside upper left", ncols=4)
     return figure
 
 

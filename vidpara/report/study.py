@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from vidpara.evaluation.results import Results
 from vidpara.evaluation.statistics import wilson
-from vidpara.report import figures
+from vidpara.report import figures, views
 from vidpara.report.runs import Curve, curves_of
 
 ERROR = "val/position_error"
@@ -21,13 +21,18 @@ ERROR = "val/position_error"
 
 
 class Cell(NamedTuple):
-    """One published cell: which recipe, with which swept values, how it did, and its trainings in order."""
+    """One published cell: which recipe, with which swept values and test, how it did, and its trainings in order.
+
+    `places` are the x, y (metres) at which its training demos grasped, as far as they are known.
+    """
 
     name: str
     recipe: str
     swept: Mapping[str, Any]
+    test: str
     results: Results
     trainings: Sequence[Mapping[str, Curve]]
+    places: Sequence[tuple[float, float]] = ()
 
 
 def read_trainings(file: Path) -> list[dict[str, Curve]]:
@@ -36,12 +41,23 @@ def read_trainings(file: Path) -> list[dict[str, Curve]]:
     return [curves_of(stage["metrics"], stage["config"]) for stage in stages]
 
 
+def read_places(file: Path) -> list[tuple[float, float]]:
+    """Where the training demos of a CELL.training.json grasped; none if the file does not say."""
+    stages = json.loads(file.read_text()) if file.is_file() else {}
+    return [(x, y) for x, y in stages.get("train_policy", {}).get("places", ())]
+
+
 def draw(cells: Sequence[Cell]) -> dict[str, Figure]:
     """All figures that the cells have numbers for, by file name."""
     drawn = {"success": success(cells)}
     for key in dict.fromkeys(key for cell in cells for key in cell.swept):
         if len({cell.swept.get(key) for cell in cells if _is_number(cell.swept.get(key))}) > 1:
             drawn[f"by_{key.rpartition('.')[2]}"] = by_setting(cells, key)
+    if any(cell.test for cell in cells):
+        drawn["positions"] = positions(cells)
+    turned = [cell.results for cell in cells if len(views.tilts(cell.results)) > 1]
+    if turned:
+        drawn |= {"by_tilt": views.by_tilt(turned), "views": views.view_maps(turned)}
     if any(ERROR in curves for cell in cells for curves in cell.trainings):
         drawn["learning"] = learning(cells)
     return drawn
@@ -71,6 +87,15 @@ def success(cells: Sequence[Cell]) -> Figure:
         axes.grid(axis="y", visible=False)
         figure.legend(loc="outside upper left", ncols=3)
     return figure
+
+
+def positions(cells: Sequence[Cell]) -> Figure:
+    """Where the object stood in each episode and what came of it, over the places of the training demos.
+
+    A row a policy, a column a test.
+    """
+    columns = len({cell.test for cell in cells})
+    return figures.start_maps([cell.results for cell in cells], [cell.places for cell in cells], columns)
 
 
 def by_setting(cells: Sequence[Cell], key: str) -> Figure:
@@ -113,7 +138,7 @@ def by_setting(cells: Sequence[Cell], key: str) -> Figure:
 
 def learning(cells: Sequence[Cell]) -> Figure:
     """The plan's error while the policies trained, against all steps and all training time, stage one included."""
-    chosen = [cell for cell in cells if _has_error(cell)]
+    chosen = [cell for cell in cells if _has_error(cell) and cell.test == cells[0].test]
     palette = figures.colors([cell.name for cell in chosen])
     with matplotlib.rc_context(figures.STYLE):
         figure = Figure(figsize=(9.0, 3.8), layout="constrained")

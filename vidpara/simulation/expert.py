@@ -16,7 +16,7 @@ import numpy as np
 
 from vidpara.config import ControllerConfig, ExpertConfig
 from vidpara.simulation.controller import command
-from vidpara.simulation.grasp import Grasp, grasps
+from vidpara.simulation.grasp import grasps
 from vidpara.simulation.world import Goal
 from vidpara.types import Float
 
@@ -27,6 +27,7 @@ Commands = Iterator[Float[np.ndarray, "7"]]
 Point = Callable[[], Float[np.ndarray, "3"]]
 
 UP = np.array([0.0, 0.0, 1.0])
+NOWHERE = np.zeros(3)
 APPROACH = 0.10
 """Height above the grasp from which the hand goes straight down (metres)."""
 CARRY = 0.12
@@ -48,12 +49,12 @@ def commands(simulator: LiberoSimulator, config: ExpertConfig) -> Commands:
 
     They end early when a goal needs another skill, when the attempts are used up, or after `config.max_steps`.
     """
-    expert = _Expert(simulator, config)
+    expert = Expert(simulator, config)
     for _, action in zip(range(config.max_steps), expert.fulfil(simulator.goals), strict=False):
         yield action
 
 
-class _Expert:
+class Expert:
     """What the motions share: the simulator, the home pose and the servo's settings."""
 
     def __init__(self, simulator: LiberoSimulator, config: ExpertConfig) -> None:
@@ -79,24 +80,39 @@ class _Expert:
                 yield from self.move(lambda high=high: high, 0.0, tolerance=0.03, limit=25)
 
     def pick_and_place(self, goal: Goal, attempt: int) -> Commands:
-        simulator, world, name = self.simulator, self.world, goal.object
-        rest = self.resting_place(goal)
-        candidates = grasps(world, name, self.home.rotation, self.config.fixed_rotation)
+        rest, ground = self.resting_place(goal), float(self.world.position(goal.object)[2])
+        yield from self.pick(goal, attempt)
+        yield from self.put(goal, rest, ground)
+        retreat = self.grip() + RETREAT * UP
+        yield from self.move(lambda: retreat, 0.0, tolerance=0.02, limit=25)
+
+    def pick(self, goal: Goal, attempt: int, aside: Float[np.ndarray, "3"] = NOWHERE) -> Commands:
+        """Down to the object, or `aside` (metres) of where it should be grasped, and close."""
+        name = goal.object
+        candidates = grasps(self.world, name, self.home.rotation, self.config.fixed_rotation)
         grasp = candidates[min(attempt, len(candidates) - 1)]
         self.rotation = grasp.rotation
-        start = world.position(name)
-        carry = max(start[2], rest[2], self.rim_above(goal)) + CARRY
 
-        yield from self.move(
-            lambda: self.above(name, grasp, APPROACH), 0.0, tolerance=0.02, turn=0.15, limit=60
-        )
-        yield from self.move(lambda: self.above(name, grasp, 0.03), 0.0, tolerance=0.008, turn=0.1, limit=30)
-        bottom = self.above(name, grasp, 0.0)
+        def above(height: float) -> Float[np.ndarray, "3"]:
+            return self.world.position(name) + grasp.offset + aside + height * UP
+
+        yield from self.move(lambda: above(APPROACH), 0.0, tolerance=0.02, turn=0.15, limit=60)
+        yield from self.move(lambda: above(0.03), 0.0, tolerance=0.008, turn=0.1, limit=30)
+        bottom = above(0.0)
         yield from self.move(lambda: bottom, 0.0, tolerance=0.006, turn=0.1, limit=25)
         yield from self.close(bottom)
 
+    def put(
+        self, goal: Goal, rest: Float[np.ndarray, "3"], ground: float, aside: Float[np.ndarray, "3"] = NOWHERE
+    ) -> Commands:
+        """Lift the object from height `ground`, carry it over its goal, or `aside` (metres) of it, lower and release.
+
+        `rest` is where it will stand in its goal.
+        """
+        world, name = self.world, goal.object
+        carry = max(ground, rest[2], self.rim_above(goal)) + CARRY
         in_hand = self.grip() - world.position(name)
-        lifted = self.lifted(carry - start[2])
+        lifted = self.lifted(carry - ground)
         yield from self.move(lambda: lifted, 1.0, tolerance=0.02, limit=50)
 
         def dropped() -> bool:
@@ -104,16 +120,14 @@ class _Expert:
 
         def over(height: float) -> Float[np.ndarray, "3"]:
             x, y = world.target_position(goal.target)[:2]
-            return np.array([x, y, height]) + self.grip() - world.position(name)
+            return np.array([x, y, height]) + aside + self.grip() - world.position(name)
 
         release = rest[2] + (DROP_IN if goal.predicate == "in" else DROP_ON)
         if not dropped():
             yield from self.move(lambda: over(carry), 1.0, tolerance=0.012, limit=90, until=dropped)
             yield from self.move(lambda: over(release), 1.0, tolerance=0.008, limit=60, until=dropped)
         for _ in range(6):
-            yield command(simulator.proprioception(), self.grip(), None, 0.0, self.servo)
-        retreat = self.grip() + RETREAT * UP
-        yield from self.move(lambda: retreat, 0.0, tolerance=0.02, limit=25)
+            yield command(self.simulator.proprioception(), self.grip(), None, 0.0, self.servo)
 
     # ----------------------------------------------------------------------------------------------------- motions
     def move(
@@ -152,9 +166,6 @@ class _Expert:
         if self.rotation is None:
             return 0.0
         return float(np.arccos(np.clip((np.trace(self.rotation @ rotation.T) - 1) / 2, -1.0, 1.0)))
-
-    def above(self, name: str, grasp: Grasp, height: float) -> Float[np.ndarray, "3"]:
-        return self.world.position(name) + grasp.offset + height * UP
 
     def lifted(self, height: float) -> Float[np.ndarray, "3"]:
         inwards = self.world.base_position()[:2] - self.grip()[:2]

@@ -110,6 +110,7 @@ class LiberoSimulator:
         self._default_view = camera_utils.get_camera_extrinsic_matrix(self._sim, config.camera)
         self.surface = float(self._task.workspace_offset[2])
         """Height (metres, world) of the table top or floor that the objects stand on."""
+        scene.check_views(config, self._default_view, self.camera_matrices()[0], self.surface)
         self._start_height = 0.0
         if config.render == "fast":
             self._render_fast()

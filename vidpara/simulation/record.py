@@ -16,6 +16,7 @@ from vidpara.config import CollectConfig, ExpertConfig
 from vidpara.geometry.camera import inside, project
 from vidpara.simulation import scene, workers
 from vidpara.simulation.expert import commands
+from vidpara.simulation.mistakes import mistake
 from vidpara.types import Camera, Demonstration, EpisodeStart
 
 if TYPE_CHECKING:
@@ -51,10 +52,15 @@ def record(
 ) -> Demonstration | None:
     """One demonstration from `start`, None if the expert fails (or leaves the image, with `expert.stay_in_view`).
 
-    The hand first stands still for the rows that are dropped and one more, so that the file's first row shows the
-    state in which a policy's episode begins. Observations are taken after each action, states before.
+    With `expert.mistakes` some begin after a mistake. The hand first stands still for the rows that are dropped and one
+    more, so that the file's first row shows the state in which a policy's episode begins. Observations are taken after
+    each action, states before.
     """
     simulator.reset(start)
+    still = STILL
+    for action in mistake(simulator, expert, start.seed):
+        simulator.step(action)
+        still = np.append(STILL[:-1], action[-1])
     view = simulator.config.camera
     cameras = {view: view} | ({"eye_in_hand": WRIST} if wrist_camera else {})
     images: dict[str, list[np.ndarray]] = {name: [] for name in cameras}
@@ -71,7 +77,9 @@ def record(
         rows.append(simulator.record())
 
     for _ in range(DROPPED + 1):
-        take(STILL)
+        take(still)
+    if simulator.succeeded():
+        return None  # a mistake that was none
     for action in commands(simulator, expert):
         take(action)
     if not simulator.succeeded():

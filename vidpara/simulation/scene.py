@@ -45,7 +45,7 @@ def _start(config: SceneConfig, index: int, seed: int) -> EpisodeStart:
     if config.views == "sphere":
         azimuths, tilts = config.view_grid
         column, row = np.unravel_index(_visit(azimuths * tilts, index, [seed, 2]), config.view_grid)
-        view = (360.0 * column / azimuths, config.tilt_max * row / max(tilts - 1, 1))
+        view = _view(config, int(column), int(row))
     episode_seed = int(generator.integers(2**31))
     if config.layout == "original":
         state = _visit(INIT_STATES, index, [seed, 1])
@@ -114,6 +114,38 @@ def orbit(
     moved[:3, :3] = np.stack([x, np.cross(-turned, x), -turned], axis=1)
     moved[:3, 3] = look_at + distance * turned
     return moved
+
+
+def check_views(
+    config: SceneConfig,
+    world_from_camera: Float[np.ndarray, "4 4"],
+    intrinsics: Float[np.ndarray, "3 3"],
+    surface: float,
+) -> None:
+    """Every viewpoint must look down on the middle of the objects' range; `surface` is the table's height (metres).
+
+    Raises:
+        UserError: one does not, named by its azimuth and tilt.
+    """
+    if config.views == "default":
+        return
+    azimuths, tilts = config.view_grid
+    for view in sorted({_view(config, column, row) for column in range(azimuths) for row in range(tilts)}):
+        pose = orbit(world_from_camera, surface, view) if view[1] else world_from_camera
+        middle = np.array([np.mean(config.x_range), np.mean(config.y_range), surface])
+        seen = pose[:3, :3].T @ (middle - pose[:3, 3])
+        u, v = (intrinsics @ seen)[:2] / seen[2] if seen[2] > 0 else (-1.0, -1.0)
+        if not (0 <= u < config.image_size and 0 <= v < config.image_size) or pose[2, 3] <= surface:
+            raise UserError(
+                f"from the viewpoint at azimuth {view[0]:g}, tilt {view[1]:g} degrees the workspace is not visible; "
+                "lower --scene.tilt-max or narrow --scene.azimuths"
+            )
+
+
+def _view(config: SceneConfig, column: int, row: int) -> tuple[float, float]:
+    """(azimuth, tilt) in degrees of one cell of the view grid."""
+    (azimuths, tilts), (low, high) = config.view_grid, config.azimuths
+    return low + (high - low) * column / azimuths, config.tilt_max * row / max(tilts - 1, 1)
 
 
 def _unit(vector: Float[np.ndarray, "3"]) -> Float[np.ndarray, "3"]:

@@ -1,0 +1,104 @@
+"""Success by viewpoint: against the tilt of the camera, and on the half-sphere of views."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import matplotlib
+import numpy as np
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from matplotlib.projections.polar import PolarAxes
+
+from vidpara.evaluation.results import Episode, Results
+from vidpara.evaluation.statistics import wilson
+from vidpara.report import figures
+
+MAP = matplotlib.colormaps["RdYlGn"]
+COLUMNS = 4
+
+
+def tilts(results: Results) -> dict[float, list[Episode]]:
+    """The episodes of each tilt (degrees), from the default view on."""
+    found: dict[float, list[Episode]] = {}
+    for episode in sorted(results.episodes, key=lambda episode: episode.start.view[1]):
+        found.setdefault(round(episode.start.view[1], 1), []).append(episode)
+    return found
+
+
+def by_tilt(results: Sequence[Results]) -> Figure:
+    """PLACE in percent against the tilt, a line a policy, with Wilson's intervals."""
+    palette = figures.colors([found.cell for found in results])
+    with matplotlib.rc_context(figures.STYLE):
+        figure = Figure(figsize=(7.0, 3.6), layout="constrained")
+        axes = figure.subplots()
+        for place, found in enumerate(results):
+            groups = tilts(found)
+            rates = [100 * _share(episodes) for episodes in groups.values()]
+            bounds = [wilson(_placed(episodes), len(episodes)) for episodes in groups.values()]
+            spread = (
+                [rate - 100 * low for rate, (low, _) in zip(rates, bounds, strict=True)],
+                [100 * high - rate for rate, (_, high) in zip(rates, bounds, strict=True)],
+            )
+            aside = 0.25 * (place - (len(results) - 1) / 2)  # so that the intervals do not hide one another
+            axes.errorbar(
+                [tilt + aside for tilt in groups], rates, spread, label=found.cell, color=palette[found.cell],
+                marker="o", markersize=4, linewidth=1.5, capsize=3, elinewidth=0.8,
+            )  # fmt: skip
+        axes.set(
+            xlabel="tilt of the camera from the default view (degrees)", title="PLACE (%)", ylim=(0, 100)
+        )
+        figure.legend(loc="outside upper left", ncols=3)
+    return figure
+
+
+def view_maps(results: Sequence[Results]) -> Figure:
+    """PLACE on the views: angle is the azimuth (0 the camera's right, 90 up), radius the tilt, one map a policy."""
+    columns = min(COLUMNS, len(results))
+    rows = math.ceil(len(results) / columns)
+    with matplotlib.rc_context(figures.STYLE):
+        figure = Figure(figsize=(2.6 * columns + 0.8, 2.7 * rows), layout="constrained")
+        panels = figure.subplots(rows, columns, squeeze=False, subplot_kw={"projection": "polar"})
+        for axes, found in zip(panels.flat, results, strict=False):
+            _view_map(axes, found)
+        for axes in list(panels.flat)[len(results) :]:
+            axes.set_axis_off()
+        scale = ScalarMappable(Normalize(0, 100), MAP)
+        figure.colorbar(scale, ax=panels, label="PLACE (%)", shrink=0.7)
+    return figure
+
+
+def _view_map(axes: PolarAxes, found: Results) -> None:
+    views: dict[tuple[float, float], list[Episode]] = {}
+    for episode in found.episodes:
+        azimuth, tilt = episode.start.view
+        views.setdefault((azimuth if tilt else 0.0, tilt), []).append(episode)
+    azimuths = sorted({azimuth for azimuth, tilt in views if tilt})
+    radii = sorted({tilt for _, tilt in views})
+    wide = min(np.diff(azimuths), default=360.0)
+    high = min(np.diff(radii), default=1.0)
+    for (azimuth, tilt), episodes in views.items():
+        color = MAP(_share(episodes))
+        if tilt:
+            axes.bar(
+                math.radians(azimuth), high, math.radians(wide), tilt - high / 2, color=color, linewidth=0
+            )
+        else:
+            axes.bar(0, high / 2, 2 * math.pi, 0, color=color, linewidth=0)
+    axes.set_title(found.cell)
+    axes.set_yticks(
+        radii[1:], ["" if index % 2 else f"{tilt:.0f}°" for index, tilt in enumerate(radii[1:], 1)]
+    )
+    axes.set_xticks(np.radians([0, 90, 180, 270]), ["right", "up", "left", "down"], fontsize=7)
+    axes.grid(visible=False)
+    axes.spines["polar"].set_visible(False)
+
+
+def _placed(episodes: Sequence[Episode]) -> int:
+    return sum(episode.outcome == "PLACE" for episode in episodes)
+
+
+def _share(episodes: Sequence[Episode]) -> float:
+    return _placed(episodes) / len(episodes)
