@@ -90,10 +90,9 @@ class Ledger:
 
     def _check(self, path: Path, config: Mapping[str, Any], fingerprint: str) -> None:
         advice = "choose another --output, or remove the file"
-        defaults = results.portable(
-            yaml.safe_load(cli.dump(EvaluateConfig()))
-        )  # of settings newer than the file
-        before, now = (cli.flatten(tree) for tree in (defaults | dict(config), self.settings))
+        defaults = results.portable(yaml.safe_load(cli.dump(EvaluateConfig())))
+        usual, before, now = (cli.flatten(tree) for tree in (defaults, config, self.settings))
+        before = usual | before  # settings newer than the file had their defaults
         for key in sorted(before.keys() | now.keys()):
             if key.split(".")[0] not in FREE and before.get(key) != now.get(key):
                 raise UserError(
