@@ -5,7 +5,7 @@ python stages/train_policy.py configs/policy/two_stage.yaml configs/pocket.yaml
 
 from torch.utils.data import Subset
 
-from vidpara import build
+from vidpara import build, memory
 from vidpara.cli import dump, main
 from vidpara.config import TrainPolicyConfig
 from vidpara.data.clips import workspace
@@ -17,6 +17,9 @@ from vidpara.training.trainer import train
 
 
 def run(config: TrainPolicyConfig, argv: list[str]) -> None:
+    if config.plan:
+        print(memory.report(config, config.plan))
+        return
     state = processes()
     resolved = dump(config)
     episodes = build.build_episodes(config.data)

@@ -5,7 +5,7 @@ python stages/train_video.py configs/video/stage_one.yaml configs/pocket.yaml
 
 from torch.utils.data import Subset
 
-from vidpara import build
+from vidpara import build, memory
 from vidpara.cli import dump, main
 from vidpara.config import TrainVideoConfig
 from vidpara.evaluation.evaluators import GeneratedClips
@@ -17,6 +17,9 @@ from vidpara.training.trainer import train
 
 
 def run(config: TrainVideoConfig, argv: list[str]) -> None:
+    if config.plan:
+        print(memory.report(config, config.plan))
+        return
     state = processes()
     episodes = build.build_episodes(config.data)
     autoencoder = build.build_autoencoder(config.autoencoder, episodes)

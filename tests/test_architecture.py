@@ -23,7 +23,7 @@ LAYERS: tuple[set[str], ...] = (
     {"policy"},
     {"training", "evaluation"},
     {"build", "report"},
-    {"run_folder"},
+    {"run_folder", "memory"},
     {"experiment"},
 )
 LAYER_OF = {unit: layer for layer, units in enumerate(LAYERS) for unit in units}

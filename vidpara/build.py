@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from diffusers import AutoencoderKLTemporalDecoder, UNetSpatioTemporalConditionModel
 from torch import nn
+from torch._guards import detect_fake_mode
 from torch.utils.data import Subset
 from transformers import DINOv3ViTModel
 
@@ -28,6 +29,8 @@ from vidpara.data.clips import Clips, split
 from vidpara.data.latents import cache_frames, to_float
 from vidpara.data.rollouts import Episode, read_episodes
 from vidpara.models.autoencoder import Autoencoder, PatchPCA, Pixels, SVDAutoencoder
+from vidpara.models.checkpointing import checkpoint_layers
+from vidpara.models.cross_attention import use_single_token
 from vidpara.models.dinov3 import ImageModel, random_vit
 from vidpara.models.svd import VideoModel, random_unet
 from vidpara.policy import Head, ImagePolicy, Policy, VideoPolicy
@@ -39,7 +42,9 @@ PCA_FRAMES = 1024
 # ------------------------------------------------------------------------------------------------------------- data
 def build_episodes(config: DataConfig) -> list[Episode]:
     """Episodes of all rollout files, in order."""
-    return [episode for path in config.rollouts for episode in read_episodes(path, config.camera)]
+    return [
+        episode for path in config.rollouts for episode in read_episodes(path, config.camera, config.size)
+    ]
 
 
 def build_clips(
@@ -111,13 +116,19 @@ def build_unet(config: UNetConfig, latent_channels: int, frames: int) -> UNetSpa
         UserError: loaded weights take other channels than the autoencoder gives.
     """
     if config.weights is None:
-        return random_unet(config, latent_channels, frames)
-    unet = _pretrained(UNetSpatioTemporalConditionModel, config.weights, _subfolder(config.weights, "unet"))
+        unet = random_unet(config, latent_channels, frames)
+    else:
+        sub = _subfolder(config.weights, "unet")
+        unet = _pretrained(UNetSpatioTemporalConditionModel, config.weights, sub)
     if unet.config.out_channels != latent_channels:
         raise UserError(
             f"{config.weights} denoises {unet.config.out_channels} latent channels, the autoencoder gives "
             f"{latent_channels}; choose the autoencoder the UNet was trained with (--autoencoder.kind and .weights)"
         )
+    if config.single_token:
+        use_single_token(unet)
+    if config.checkpointing:
+        checkpoint_layers(unet)
     return unet
 
 
@@ -176,6 +187,7 @@ def _video_policy(config: TrainPolicyConfig, autoencoder: Autoencoder, space: Wo
         autoencoder,
         build_image_encoder(config.image_encoder, unet.config.cross_attention_dim),
         config.policy,
+        space.image_size,
         frames,
     )
 
@@ -184,7 +196,8 @@ def _image_policy(config: TrainPolicyConfig, autoencoder: Autoencoder, space: Wo
     frames = config.data.clip.frames
     model = ImageModel(build_vit(config.vit), config.vit.levels, frames)
     head = build_head(config.policy.head, model.channels, frames - 1, space)
-    return ImagePolicy(model, head, autoencoder, build_image_encoder(ImageEncoderConfig(), 1), config.policy)
+    context = build_image_encoder(ImageEncoderConfig(), 1)
+    return ImagePolicy(model, head, autoencoder, context, config.policy, space.image_size)
 
 
 def _check_noise(config: TrainPolicyConfig) -> None:
@@ -222,7 +235,7 @@ def from_video_run(config: TrainPolicyConfig) -> TrainPolicyConfig:
         if ours != theirs:
             raise UserError(f"{name} is {ours}, but {run} was trained with {theirs}; make them equal")
     saved = AutoencoderConfig(config.autoencoder.kind, str(run / "autoencoder"))
-    return replace(config, unet=UNetConfig(weights=str(run)), autoencoder=saved)
+    return replace(config, unet=replace(config.unet, weights=str(run)), autoencoder=saved)
 
 
 def _fit_pca(config: AutoencoderConfig, episodes: Sequence[Episode]) -> PatchPCA:
@@ -242,9 +255,19 @@ def _subfolder(weights: str, name: str) -> str | None:
 
 
 def _pretrained(kind, weights: str, subfolder: str | None):
+    """The model with its weights; where tensors are only planned (`vidpara.memory`), its shapes alone."""
+    named = {"subfolder": subfolder} if subfolder else {}
     try:
-        return kind.from_pretrained(weights, **({"subfolder": subfolder} if subfolder else {})).float()
+        if detect_fake_mode() is not None:
+            return _shapes(kind, weights, named)
+        return kind.from_pretrained(weights, **named).float()
     except (OSError, ValueError) as error:
         raise UserError(
             f"cannot load {kind.__name__} from {weights}: {' '.join(str(error).split())[:300]}"
         ) from error
+
+
+def _shapes(kind, weights: str, named: dict[str, str]):
+    if hasattr(kind, "load_config"):  # diffusers
+        return kind.from_config(kind.load_config(weights, **named))
+    return kind(kind.config_class.from_pretrained(weights, **named))  # transformers

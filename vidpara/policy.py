@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from vidpara.config import PolicyConfig
+from vidpara.geometry.camera import resize_camera, resize_images
 from vidpara.heads.act import ACTHead
 from vidpara.heads.pixel import PixelHead
 from vidpara.heads.regression import RegressionHead
@@ -33,9 +34,10 @@ class Policy(nn.Module):
         autoencoder: Autoencoder,
         image_encoder: nn.Module,
         config: PolicyConfig,
+        image_size: tuple[int, int],
     ) -> None:
         super().__init__()
-        self.backbone, self.head, self.config = backbone, head, config
+        self.backbone, self.head, self.config, self.image_size = backbone, head, config, image_size
         self.autoencoder, self.image_encoder = autoencoder, image_encoder
         self.autoencoder.requires_grad_(False)
         self.image_encoder.requires_grad_(False)
@@ -44,10 +46,12 @@ class Policy(nn.Module):
 
     @torch.no_grad()
     def act(self, observation: Observation) -> ActionChunk:
-        """World-frame action chunk for a batch of observations."""
-        frames = observation.image.movedim(-1, -3).float() / 127.5 - 1
+        """World-frame action chunk for a batch of observations, whose images may have another size than in training."""
+        before = (observation.image.shape[-3], observation.image.shape[-2])
+        camera = resize_camera(observation.camera, before, self.image_size)
+        frames = resize_images(observation.image, self.image_size).movedim(-1, -3).float() / 127.5 - 1
         return self.predict(
-            self.autoencoder.encode(frames), self.image_encoder(frames), observation.start, observation.camera
+            self.autoencoder.encode(frames), self.image_encoder(frames), observation.start, camera
         )
 
     @torch.no_grad()
@@ -97,9 +101,10 @@ class VideoPolicy(Policy):
         autoencoder: Autoencoder,
         image_encoder: nn.Module,
         config: PolicyConfig,
+        image_size: tuple[int, int],
         frames: int,
     ) -> None:
-        super().__init__(backbone, head, autoencoder, image_encoder, config)
+        super().__init__(backbone, head, autoencoder, image_encoder, config, image_size)
         self.frames = frames
         if config.backbone == "train" and not self.trains_video:
             self._freeze_above_last_tap()

@@ -15,7 +15,7 @@ import torch
 
 from vidpara.cli import UserError
 from vidpara.config import ClipConfig, DataConfig
-from vidpara.data.clips import Clips, split, workspace
+from vidpara.data.clips import Clips, corners_first, split, workspace
 from vidpara.data.latents import cache_frames, to_float
 from vidpara.data.rollouts import read_episodes
 from vidpara.models.image_encoder import ZeroContext
@@ -65,6 +65,15 @@ def test_pixels_follow_the_camera_and_the_gripper_the_action_of_the_same_row(pat
     torch.testing.assert_close(episode.pixel[0], torch.tensor([16 - 0.3 * 40, 16.0]))
     assert episode.gripper.tolist() == [0.0] * 12 + [1.0] * 12
     torch.testing.assert_close(episode.opening, torch.full((FRAMES,), 0.04))
+
+
+def test_resized_images_take_camera_and_pixels_along(path):
+    stored, resized = read_episodes(path)[0], read_episodes(path, size=(48, 80))[0]
+    assert resized.images().shape == (FRAMES, 48, 80, 3)
+    assert (resized.image_size, resized.stored_size) == ((48, 80), (SIZE, SIZE))
+    torch.testing.assert_close(resized.pixel, stored.pixel * torch.tensor([80 / SIZE, 48 / SIZE]))
+    assert torch.equal(resized.in_view, stored.in_view)
+    assert resized.images().mean() == pytest.approx(stored.images().mean(), rel=0.01)
 
 
 def test_demos_come_in_the_order_of_their_numbers(tmp_path):
@@ -218,3 +227,14 @@ def test_an_interrupted_encoding_goes_on_where_it_stopped(path):
     frames = cache_frames(episodes, encode, ZeroContext(4), [], folder)
     whole = cache_frames(episodes, lambda x: x[:, :, ::8, ::8], ZeroContext(4), [], path.parent / "other")
     assert len(calls) == 4 and np.array_equal(frames.latents, whole.latents) and frames.first == whole.first
+
+
+def test_corners_come_first_and_then_whatever_is_farthest():
+    table = torch.cartesian_prod(torch.linspace(-0.3, 0.1, 5), torch.linspace(-0.3, 0.3, 7))
+    chosen = table[corners_first(table, 5)]
+    assert {tuple(place) for place in chosen[:4].round(decimals=3).tolist()} == {
+        (x, y) for x in (torch.tensor(-0.3).item(), torch.tensor(0.1).item())
+        for y in (torch.tensor(-0.3).item(), torch.tensor(0.3).item())
+    }  # fmt: skip
+    torch.testing.assert_close(chosen[4], torch.tensor([-0.1, 0.0]))
+    assert len(set(corners_first(table, 35))) == 35

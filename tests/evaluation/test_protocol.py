@@ -133,7 +133,7 @@ def test_another_configuration_for_the_same_output_is_refused(
 def test_a_setting_newer_than_the_file_had_its_default(tmp_path: Path, here: list[int]):
     evaluate(settings(tmp_path, episodes=3))
     content = json.loads((tmp_path / "a.json").read_text())
-    del content["config"]["denoising_steps"]
+    del content["config"]["denoising_steps"], content["config"]["scene"]["azimuths"]
     (tmp_path / "a.json").write_text(json.dumps(content))
     assert len(evaluate(settings(tmp_path, episodes=4)).episodes) == 4
     with pytest.raises(UserError, match="denoising_steps 0, now it is 2"):

@@ -79,6 +79,33 @@ def test_cells_that_differ_in_their_evaluation_share_the_training(tmp_path: Path
     assert len(set(keys(found, "evaluate_policy").values())) == 2
 
 
+def test_every_policy_takes_every_test_with_one_training(tmp_path: Path):
+    tests = {"left": {"scene.y_range": [-0.3, 0.0]}, "right": {"scene.y_range": [0.0, 0.3], "episodes": 9}}
+    found = planned(tmp_path, sweep={}, tests=tests, cells={"joint": SMALL["cells"]["joint"]})
+    assert [(cell.name, cell.test) for cell in found.cells] == [
+        ("joint-left", "left"),
+        ("joint-right", "right"),
+    ]
+    assert list(keys(found, "train_policy")) == ["joint train"]
+    left, right = (found.steps[f"joint-{test} evaluate"].words for test in tests)
+    assert left[left.index("--scene.y_range") + 1 :][:2] == ("-0.3", "0.0")
+    assert right[right.index("--episodes") + 1] == "9"
+
+
+def test_an_included_file_says_what_the_file_itself_does_not(tmp_path: Path):
+    shared = SMALL | {"compare": [["two_stage", "joint"]]}
+    (tmp_path / "shared.yaml").write_text(yaml.safe_dump(shared, sort_keys=False))
+    file = tmp_path / "small.yaml"
+    file.write_text(yaml.safe_dump({"include": ["shared.yaml"], "title": "Own", "sweep": {}}))
+    found = read(file)
+    assert (found.title, dict(found.sweep), list(found.cells)) == ("Own", {}, ["two_stage", "joint"])
+    file.write_text(yaml.safe_dump({"include": ["shared.yaml"], "policies": ["joint"]}))
+    assert (list(read(file).cells), read(file).compare) == (["joint"], ())
+    file.write_text(yaml.safe_dump({"include": ["shared.yaml"], "policies": ["jiont"]}))
+    with pytest.raises(UserError, match="did you mean 'joint'"):
+        read(file)
+
+
 def test_a_part_of_a_plan_has_the_same_steps_and_those_they_need(tmp_path: Path):
     whole = planned(tmp_path, rollouts={"files": ["configs/collect/demo.yaml"], "set": {"demos": 5}})
     part = select(whole, ["joint-seed1"])

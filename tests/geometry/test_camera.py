@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vidpara.geometry.camera import PARALLEL, crop_and_resize, inside, lift, project, rays, transform
+from vidpara.geometry.camera import PARALLEL, crop_and_resize, inside, lift, project, rays, transform, turned
 from vidpara.geometry.rotation import matrix_from_euler
 from vidpara.types import Camera, Tensor
 
@@ -189,3 +189,15 @@ def test_a_box_outside_the_image_is_an_error(box: tuple[float, float, float, flo
     camera = looking_at(torch.tensor([0.7, 0.0, 1.6]), torch.tensor([0.0, 0.0, 0.9]))
     with pytest.raises(ValueError, match="24 x 16"):
         crop_and_resize(torch.zeros(3, 16, 24), camera, box, (8, 8))
+
+
+def test_a_turned_camera_looks_elsewhere_by_its_degrees_from_the_same_place():
+    axis = torch.tensor([0.6, 0.8, 0.0])
+    true = looking_at(torch.tensor([1.0, 0.2, 1.6]), torch.tensor([0.1, -0.1, 0.9]))
+    told = turned(true, axis, 5.0)
+    assert torch.equal(told.world_from_camera[:3, 3], true.world_from_camera[:3, 3])
+    before, after = (camera.world_from_camera[:3, :3] for camera in (true, told))
+    torch.testing.assert_close(after @ after.T, torch.eye(3), atol=1e-6, rtol=0)
+    cosine = (torch.trace(before.T @ after) - 1) / 2
+    assert math.degrees(math.acos(cosine)) == pytest.approx(5.0, abs=1e-3)
+    torch.testing.assert_close(before.T @ after @ axis, axis, atol=1e-6, rtol=0)

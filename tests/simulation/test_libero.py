@@ -16,6 +16,7 @@ from vidpara.config import ExpertConfig, SceneConfig
 from vidpara.geometry.camera import project
 from vidpara.simulation import scene
 from vidpara.simulation.expert import commands
+from vidpara.simulation.mistakes import mistake
 from vidpara.simulation.record import DROPPED, STILL, record
 from vidpara.types import EpisodeStart
 
@@ -121,6 +122,27 @@ def test_the_expert_lifts_and_places_without_turning_the_wrist_and_stays_in_view
             assert np.linalg.norm(proprioception.position - before) < 0.025
         assert progress.success
         assert not lifted[0] and any(lifted) and not lifted[-1]
+
+
+@pytest.mark.sim
+def test_a_demonstration_after_a_mistake_begins_with_the_bowl_beside_the_plate_or_an_empty_closed_hand(cell):
+    """The first seed makes the one mistake, the second the other."""
+    misplaced, missed = place((-0.1, -0.1))._replace(seed=0), place((-0.1, -0.1))._replace(seed=1)
+    openings, bowls = [], []
+    for start in (misplaced, missed):
+        cell.reset(start)
+        for action in mistake(cell, ExpertConfig(mistakes=1.0), start.seed):
+            cell.step(action)
+        assert not cell.succeeded()
+        openings.append(cell.proprioception().opening)
+        bowls.append(cell.world.position(cell.goals[0].object)[:2])
+    assert 0.03 < np.linalg.norm(bowls[0] - (0.05, 0.0)) < 0.10
+    assert np.linalg.norm(bowls[1] - (-0.1, -0.1)) < 0.06
+    assert openings[0] > 0.03 > 0.01 > openings[1]
+    demo = record(cell, misplaced, ExpertConfig(mistakes=1.0, max_steps=160))
+    assert demo is not None
+    assert cell.succeeded()
+    assert not list(mistake(cell, ExpertConfig(), 0))
 
 
 @pytest.mark.sim

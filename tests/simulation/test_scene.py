@@ -81,6 +81,25 @@ def test_64_starts_visit_every_viewpoint_once():
     assert {tilt for _, tilt in views} == {25.0 * step / 7 for step in range(8)}
 
 
+def test_views_stay_within_the_azimuths_and_hemispheres_share_none():
+    left, right = (
+        {start.view for start in scene.starts(replace(GRID, views="sphere", azimuths=range_), 64, seed=0)}
+        for range_ in ((90.0, 270.0), (270.0, 450.0))
+    )
+    assert len(left) == 64
+    assert {90 <= azimuth < 270 for azimuth, _ in left} == {True}
+    assert not {azimuth % 360 for azimuth, tilt in left if tilt} & {
+        azimuth % 360 for azimuth, tilt in right if tilt
+    }
+
+
+def test_a_viewpoint_that_does_not_see_the_workspace_is_named():
+    lens = np.array([[154.5, 0, 64], [0, 154.5, 64], [0, 0, 1]])
+    scene.check_views(replace(GRID, views="sphere"), default_view(), lens, SURFACE)
+    with pytest.raises(UserError, match=r"azimuth 270, tilt 45 .* not visible; lower --scene\.tilt-max"):
+        scene.check_views(replace(GRID, views="sphere", tilt_max=45.0), default_view(), lens, SURFACE)
+
+
 def test_50_original_starts_visit_every_initial_state_once():
     starts = scene.starts(replace(GRID, layout="original"), 50, seed=1000)
     assert {start.seed % scene.INIT_STATES for start in starts} == set(range(50))

@@ -21,6 +21,8 @@ class DataConfig:
 
     rollouts: tuple[Path, ...] = (Path("data/rollouts.hdf5"),)
     camera: str = "agentview"
+    size: tuple[int, int] | None = None
+    """Rows and columns that images are resized to, the camera with them; None keeps the files' size."""
     clip: ClipConfig = field(default_factory=ClipConfig)
     demos: int = 0
     """Use only N of the training demos, chosen by `choose`; 0 uses all."""

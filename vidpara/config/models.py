@@ -38,6 +38,12 @@ class UNetConfig:
     heads: int = 4
     context_dim: int = 64
     added_id_dim: int = 32
+    single_token: bool = True
+    """Use that the context is one token: cross-attention is then a linear map of it, exactly. What has no effect there
+    (queries, keys) is frozen."""
+    checkpointing: bool = False
+    """Keep only the inputs of every layer and compute the rest again in the backward pass: a twentieth of the memory
+    for a third more compute."""
 
 
 @dataclass(frozen=True)

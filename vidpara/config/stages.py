@@ -59,6 +59,8 @@ class TrainVideoConfig:
     samples: int = 4
     """Validation clips generated beside the true ones."""
     sample_steps: int = 15
+    plan: int = 0
+    """Only print the memory that this training takes on so many GPUs."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,8 @@ class TrainPolicyConfig:
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     sample_steps: int = 15
     """Denoising steps of the imagined clips that validations show."""
+    plan: int = 0
+    """Only print the memory that this training takes on so many GPUs."""
 
 
 @dataclass(frozen=True)

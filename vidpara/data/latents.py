@@ -97,7 +97,7 @@ def _key(episodes: Sequence[Episode], models: Sequence[nn.Module]) -> str:
     file = episodes[0].file
     stat = file.stat()
     digest = hashlib.sha256(
-        f"{file.name} {stat.st_size} {stat.st_mtime_ns} {episodes[0].camera_name}".encode()
+        f"{file.name} {stat.st_size} {stat.st_mtime_ns} {episodes[0].camera_name}{_resized(episodes[0])}".encode()
     )
     for model in models:
         digest.update(type(model).__name__.encode())
@@ -106,6 +106,11 @@ def _key(episodes: Sequence[Episode], models: Sequence[nn.Module]) -> str:
             digest.update(name.encode())
             digest.update(value.detach().float().cpu().numpy().tobytes())
     return digest.hexdigest()[:16]
+
+
+def _resized(episode: Episode) -> str:
+    """The size that images are resized to; nothing where they are as stored."""
+    return "" if episode.image_size == episode.stored_size else f" {episode.image_size}"
 
 
 def _write(path: Path, content: dict) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from vidpara.cli import UserError
-from vidpara.geometry.camera import inside, project
+from vidpara.geometry.camera import inside, project, resize_camera, resize_images
 from vidpara.types import Bool, Camera, Float, UInt8
 
 GRIPPER_COMMAND = 6
@@ -24,6 +24,7 @@ OPEN = 0.9
 class Episode:
     """One demonstration, T moments long. Images stay on disk; everything else is in memory.
 
+    Images have `image_size` rows and columns, which `camera` and `pixel` belong to, whatever size they are stored in.
     Row j of the observations is the moment after action j (LIBERO's pairing), so row j's gripper target is action j's.
     """
 
@@ -32,6 +33,7 @@ class Episode:
     camera_name: str
     camera: Camera
     image_size: tuple[int, int]
+    stored_size: tuple[int, int]
     position: Float[torch.Tensor, "T 3"]
     rotation: Float[torch.Tensor, "T 3 3"]
     opening: Float[torch.Tensor, "T"]
@@ -61,11 +63,14 @@ class Episode:
     def images(self) -> UInt8[np.ndarray, "T h w 3"]:
         """The frames, upright: files hold the renderer's buffer, whose first row is the bottom one."""
         with _open(self.file) as file:
-            return np.ascontiguousarray(file[f"data/{self.name}/obs/{self.camera_name}_rgb"][:][:, ::-1])
+            stored = np.ascontiguousarray(file[f"data/{self.name}/obs/{self.camera_name}_rgb"][:][:, ::-1])
+        return resize_images(torch.from_numpy(stored), self.image_size).numpy()
 
 
-def read_episodes(path: Path, camera: str = "agentview") -> list[Episode]:
-    """All demonstrations of a file, in the order of their numbers.
+def read_episodes(
+    path: Path, camera: str = "agentview", size: tuple[int, int] | None = None
+) -> list[Episode]:
+    """All demonstrations of a file, in the order of their numbers, their images resized to `size` rows and columns.
 
     Raises:
         UserError: the file is missing, truncated or of another layout, the camera is unknown, or a pose is not finite.
@@ -76,10 +81,10 @@ def read_episodes(path: Path, camera: str = "agentview") -> list[Episode]:
                 f"{path} holds no group 'data' with demonstrations; expected LIBERO's HDF5 layout"
             )
         names = sorted(file["data"], key=lambda name: int(name.rsplit("_", 1)[-1]))
-        return [_read(path, file["data"][name], name, camera) for name in names]
+        return [_read(path, file["data"][name], name, camera, size) for name in names]
 
 
-def _read(path: Path, demo: h5py.Group, name: str, camera: str) -> Episode:
+def _read(path: Path, demo: h5py.Group, name: str, camera: str, size: tuple[int, int] | None) -> Episode:
     where = f"{path}: {name}"
     observations = demo.get("obs")
     if not isinstance(observations, h5py.Group):
@@ -110,14 +115,16 @@ def _read(path: Path, demo: h5py.Group, name: str, camera: str) -> Episode:
             raise UserError(
                 f"{where} has a non-finite {label} at frame {int(finite.logical_not().nonzero()[0])}"
             )
-    lens = Camera(intrinsics, world_from_camera)
-    pixel = project(position, Camera(intrinsics[None], world_from_camera[None]))
-    in_view = inside(pixel, rows, columns)
+    size = size or (rows, columns)
+    lens = resize_camera(Camera(intrinsics, world_from_camera), (rows, columns), size)
+    pixel = project(position, Camera(lens.intrinsics[None], world_from_camera[None]))
+    in_view = inside(pixel, *size)
     return Episode(
         path,
         name,
         camera,
         lens,
+        size,
         (rows, columns),
         position,
         rotation,

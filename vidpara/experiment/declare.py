@@ -37,9 +37,9 @@ class Experiment:
     """An experiment file. `overlays` follow every training's own files; `sweep` is common to all trained cells.
 
     With `rollouts` the demonstrations are collected first, otherwise those that the configurations name are used.
-    `tests` are evaluations, by name: flags that each adds to `evaluate`; every policy takes all of them.
-    `compare` names pairs of cells for McNemar's test, which is made for every combination of swept values and tests
-    that both have. `title`, `notes` and `pictures` are for the page.
+    `tests` are evaluations, by name: flags that each adds to `evaluate`; every policy takes all of them. `compare`
+    names pairs of cells for McNemar's test, which is made for every combination of swept values and tests that both
+    have. `title`, `notes` and `pictures` are for the page. In a file `policies` may choose among the (included) cells.
     """
 
     name: str
@@ -62,16 +62,20 @@ class Experiment:
 def read(path: Path) -> Experiment:
     """Read an experiment file; `runs` and `results` are folders named like it where the file does not say.
 
+    Files under `include` come first; what this file says of a key replaces what they say of it.
+
     Raises:
         UserError: it is missing, not YAML, has unknown keys, or lacks cells or an evaluation.
     """
-    tree = {"name": path.stem, **cli.read_yaml(path)}
-    _known_keys(Experiment, tree, path, "the file")
+    tree = {"name": path.stem, **_included(path)}
+    _known_keys(Experiment, {key: tree[key] for key in tree if key != "policies"}, path, "the file")
     for key in ("cells", "evaluate"):
         if not tree.get(key):
             raise UserError(
                 f"{path} has no '{key}'; an experiment names its cells and how they are evaluated"
             )
+    if chosen := tree.pop("policies", None):
+        tree |= _only(chosen, tree["cells"], tree.get("compare", ()), path)
     for key in ("evaluate", "rollouts", "video"):
         tree[key] = _recipe(Recipe, tree.get(key, {}), path, key)
     cells = _mapping(tree["cells"], path, "cells").items()
@@ -88,6 +92,31 @@ def read(path: Path) -> Experiment:
     for name in {name for pair in tree["compare"] for name in pair} - set(tree["cells"]):
         raise UserError(f"{path}: compare names the cell '{name}'; the cells are {', '.join(tree['cells'])}")
     return Experiment(**tree)
+
+
+def _included(path: Path) -> dict[str, Any]:
+    """The file's own keys over those of the files that it includes."""
+    own = cli.read_yaml(path)
+    parents = own.pop("include", None) or []
+    tree: dict[str, Any] = {}
+    for parent in [parents] if isinstance(parents, str) else parents:
+        tree |= cli.read_yaml(path.parent / str(parent))
+    return tree | own
+
+
+def _only(
+    chosen: Sequence[str], cells: Mapping[str, Any], pairs: Sequence[Sequence[str]], path: Path
+) -> dict[str, Any]:
+    """The chosen cells, and the pairs of which both are chosen."""
+    for name in chosen:
+        if name not in cells:
+            raise UserError(
+                f"{path}: policies names the cell '{name}'{cli.nearest(name, cells)}; the cells are {', '.join(cells)}"
+            )
+    return {
+        "cells": {name: cells[name] for name in chosen},
+        "compare": [pair for pair in pairs if set(pair) <= set(chosen)],
+    }
 
 
 def _recipe(kind: type[Recipe], content: Any, path: Path, where: str) -> Any:

@@ -26,7 +26,7 @@ SCHEMAS: dict[str, type] = {
 }  # fmt: skip
 FREE = {
     "run", "video_run", "policy", "output", "cell", "workers", "videos", "cache", "wandb", "project", "log_every",
-    "validate_every", "checkpoint_every", "keep_checkpoints", "rollouts", "samples", "sample_steps", "failures",
+    "validate_every", "checkpoint_every", "keep_checkpoints", "rollouts", "samples", "sample_steps", "failures", "plan",
 }  # fmt: skip
 """Settings that do not change a result, or that the hash takes by content instead of by path."""
 EVALUATION = "evaluate."
@@ -266,7 +266,10 @@ def _product(sweep: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, Any]]:
 
 def _suffix(swept: Mapping[str, Any]) -> str:
     """What swept values add to a recipe's name."""
-    return "".join(f"-{key.rpartition('.')[2]}{_short(value)}" for key, value in swept.items())
+    return "".join(
+        f"-{value}" if isinstance(value, str) else f"-{key.rpartition('.')[2]}{_short(value)}"
+        for key, value in swept.items()
+    )
 
 
 def _short(value: Any) -> str:

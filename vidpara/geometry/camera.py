@@ -8,12 +8,14 @@ import torch
 import torch.nn.functional as F
 from einops import einsum
 
-from vidpara.types import Camera, Float, Tensor
+from vidpara.geometry.precision import full_precision
+from vidpara.types import Camera, Float, Tensor, UInt8
 
 PARALLEL = 1e-3
 """Sine of the smallest angle between a ray and the plane at which they still count as meeting in a point."""
 
 
+@full_precision
 def project(position: Float[Tensor, "*#b 3"], camera: Camera) -> Float[Tensor, "*#b 2"]:
     """Pixel (u, v) of a world point (metres). Points behind the camera give NaN, never a plausible pixel."""
     in_camera = transform(torch.linalg.inv(camera.world_from_camera), position)
@@ -22,6 +24,7 @@ def project(position: Float[Tensor, "*#b 3"], camera: Camera) -> Float[Tensor, "
     return torch.where(depth > 0, homogeneous[..., :2] / depth, torch.nan)
 
 
+@full_precision
 def lift(
     pixel: Float[Tensor, "*#b 2"], height: Float[Tensor, "*#b"], camera: Camera
 ) -> Float[Tensor, "*#b 3"]:
@@ -41,6 +44,7 @@ def lift(
     return origin + along[..., None] * direction
 
 
+@full_precision
 def rays(pixel: Float[Tensor, "*#b 2"], camera: Camera) -> Float[Tensor, "*#b 3"]:
     """Unit direction (world) of the ray through each pixel."""
     homogeneous = torch.cat([pixel, torch.ones_like(pixel[..., :1])], dim=-1)
@@ -50,11 +54,13 @@ def rays(pixel: Float[Tensor, "*#b 2"], camera: Camera) -> Float[Tensor, "*#b 3"
     )
 
 
+@full_precision
 def transform(a_from_b: Float[Tensor, "*#b 4 4"], point_b: Float[Tensor, "*#b 3"]) -> Float[Tensor, "*#b 3"]:
     """The same points, expressed in frame a."""
     return einsum(a_from_b[..., :3, :3], point_b, "... i j, ... j -> ... i") + a_from_b[..., :3, 3]
 
 
+@full_precision
 def turned(camera: Camera, axis: Float[Tensor, "3"], degrees: float) -> Camera:
     """The camera turned about `axis` (a unit vector in its own frame) through its centre: a calibration that is wrong.
 
@@ -72,6 +78,22 @@ def inside(pixel: Float[Tensor, "*b 2"], height: int, width: int) -> Tensor:
     """Whether each pixel lies in an image of `height` x `width`; NaN is outside."""
     u, v = pixel.unbind(-1)
     return (u >= 0) & (u < width) & (v >= 0) & (v < height)
+
+
+@full_precision
+def resize_camera(camera: Camera, before: tuple[int, int], after: tuple[int, int]) -> Camera:
+    """The camera of an image of `before` rows and columns that is resized to `after`."""
+    scale = torch.tensor([after[1] / before[1], after[0] / before[0], 1.0]).to(camera.intrinsics)
+    return camera._replace(intrinsics=scale[:, None] * camera.intrinsics)
+
+
+def resize_images(images: UInt8[Tensor, "n h w 3"], size: tuple[int, int]) -> UInt8[Tensor, "n h2 w2 3"]:
+    """Bilinear with antialiasing; `resize_camera` is for their camera. Images of that size are returned as they are."""
+    if tuple(images.shape[1:3]) == size:
+        return images
+    channels_first = images.movedim(-1, 1).float()
+    resized = F.interpolate(channels_first, size, mode="bilinear", align_corners=False, antialias=True)
+    return resized.round().clamp(0, 255).byte().movedim(1, -1).contiguous()
 
 
 def crop_and_resize(

@@ -12,6 +12,7 @@ import math
 import torch
 import torch.nn.functional as F
 
+from vidpara.geometry.precision import full_precision
 from vidpara.types import Float, Tensor
 
 GIMBAL = 1e-6
@@ -43,11 +44,13 @@ def euler_from_matrix(rotation: Float[Tensor, "*b 3 3"]) -> Float[Tensor, "*b 3"
     return torch.stack([x, y, z], dim=-1)
 
 
+@full_precision
 def relative(rotation: Float[Tensor, "*#b 3 3"], home: Float[Tensor, "*#b 3 3"]) -> Float[Tensor, "*#b 3 3"]:
     """`rotation` seen from `home` (home_from_gripper); the identity where both agree."""
     return home.mT @ rotation
 
 
+@full_precision
 def absolute(
     home_from_gripper: Float[Tensor, "*#b 3 3"], home: Float[Tensor, "*#b 3 3"]
 ) -> Float[Tensor, "*#b 3 3"]:

@@ -49,13 +49,20 @@ class TrainingState:
 
     def load(self, checkpoint: Checkpoint) -> None:
         """Put back what `checkpoint` gave; the model's own weights come before, with `load_model_tensors`."""
-        self.ema.load(checkpoint.tensors["ema"])
-        load_optimizer_tensors(self.model, self.optimizer, checkpoint.tensors["optimizer"])
+        self.ema.load(self._trained(checkpoint.tensors["ema"]))
+        moments = self._trained(checkpoint.tensors["optimizer"], state=True)
+        load_optimizer_tensors(self.model, self.optimizer, moments)
         self.weights.load(checkpoint.state["weights"])
         if self.scaler and checkpoint.state["scaler"]:
             self.scaler.load_state_dict(checkpoint.state["scaler"])
         self.step = checkpoint.step
         self.loss_sum, self.loss_count = checkpoint.state["loss_sum"], checkpoint.state["loss_count"]
+
+    def _trained(self, tensors: Mapping[str, Tensor], state: bool = False) -> dict[str, Tensor]:
+        """Without those of weights that have been frozen since: older versions trained weights that have no effect."""
+        frozen = {name for name, value in self.model.named_parameters() if not value.requires_grad}
+        names = {name: name.rpartition("/")[0] if state else name for name in tensors}
+        return {name: tensors[name] for name in tensors if names[name] not in frozen}
 
 
 def model_tensors(model: nn.Module) -> dict[str, Tensor]:

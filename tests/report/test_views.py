@@ -1,0 +1,39 @@
+"""Success by viewpoint says what the episodes say."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from matplotlib.projections.polar import PolarAxes
+
+from vidpara.evaluation.results import Episode, Results
+from vidpara.report import views
+from vidpara.types import EpisodeStart
+
+PLACED = {(0.0, 0.0): 2, (90.0, 0.0): 2, (0.0, 12.5): 1, (90.0, 12.5): 0, (0.0, 25.0): 0, (90.0, 25.0): 1}
+"""Of two episodes at each view."""
+
+
+@pytest.fixture
+def found() -> Results:
+    episodes = tuple(
+        Episode(EpisodeStart(0, (), view), "PLACE" if number < placed else "MISS", 9, 3, 1.0)
+        for view, placed in PLACED.items()
+        for number in range(2)
+    )
+    return Results("policy", episodes, "", {}, {}, 0, {})
+
+
+def test_a_line_has_one_point_a_tilt(found: Results):
+    ((line, *_),) = [container.lines for container in views.by_tilt([found]).axes[0].containers]
+    assert np.asarray(line.get_xydata()).tolist() == [[0, 100], [12.5, 25], [25, 25]]
+
+
+def test_a_map_has_one_field_a_view_and_one_for_the_default(found: Results):
+    axes = views.view_maps([found]).axes[0]
+    assert isinstance(axes, PolarAxes)
+    colors = [patch.get_facecolor() for patch in axes.patches]
+    assert len(colors) == 5
+    assert colors.count(views.MAP(1.0)) == 1
+    assert colors.count(views.MAP(0.5)) == 2
+    assert colors.count(views.MAP(0.0)) == 2

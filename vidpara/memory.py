@@ -1,0 +1,221 @@
+"""How much memory a training takes on each GPU, counted before anything is allocated.
+
+The model is built and run forward with fake tensors, which have shapes and no contents. Weights, gradients, optimiser
+and average follow from the parameters; activations are what autograd saves in the forward pass, storage by storage.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils import checkpoint
+from torch.utils._pytree import tree_leaves
+
+from vidpara.build import build_autoencoder, build_policy, build_unet, from_video_run
+from vidpara.cli import UserError
+from vidpara.config import DataConfig, TrainPolicyConfig, TrainVideoConfig
+from vidpara.data.rollouts import read_episodes
+from vidpara.models.autoencoder import Autoencoder, PatchPCA, Pixels
+from vidpara.models.svd import VideoModel
+from vidpara.types import Actions, Batch, Camera, Start, Workspace
+
+FLOAT = 4
+"""Bytes of a float32: weights, gradients, moments and the average are kept in it; autocast makes the bf16 copies."""
+GIB = 2**30
+Sharding = Literal["ddp", "fsdp2"]
+
+
+class Plan(NamedTuple):
+    """Bytes on each GPU. `weights` are all of them, frozen encoders included."""
+
+    parameters: int
+    trained: int
+    weights: int
+    gradients: int
+    optimizer: int
+    average: int
+    activations: int
+    largest_block: int
+    """What one checkpointed layer or block needs while it is computed again."""
+
+    @property
+    def total(self) -> int:
+        return sum(self[2:])
+
+
+def plan(config: TrainPolicyConfig | TrainVideoConfig, gpus: int, sharding: Sharding = "ddp") -> Plan:
+    """The memory that one step of this training takes on each of `gpus` GPUs.
+
+    With `fsdp2` weights, gradients, moments and average are divided among them; the layer at work is gathered whole.
+
+    Raises:
+        UserError: the image size is not known, because there are no rollouts yet and `data.size` is not set.
+    """
+    size = _image_size(config.data)
+    half = config.trainer.precision != "no"  # `auto` is bf16 on every GPU that one would plan for
+    with FakeTensorMode():
+        model, shape = _model(config, size)
+        batch = _batch(config.trainer.batch_size, shape)
+        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+            saved = activations(model.train(), lambda: model(batch))
+        sizes = [(parameter.numel(), parameter.requires_grad) for parameter in model.parameters()]
+    parameters, trained = sum(n for n, _ in sizes), sum(n for n, learns in sizes if learns)
+    share = gpus if sharding == "fsdp2" else 1
+    return Plan(
+        parameters,
+        trained,
+        weights=FLOAT * parameters // share,
+        gradients=FLOAT * trained // share,
+        optimizer=2 * FLOAT * trained // share,
+        average=FLOAT * trained // share if config.trainer.ema else 0,
+        activations=saved.bytes,
+        largest_block=saved.largest,
+    )
+
+
+def report(config: TrainPolicyConfig | TrainVideoConfig, gpus: int) -> str:
+    """What a training takes on `gpus` GPUs, as a table for a terminal."""
+    ways: tuple[Sharding, ...] = ("ddp", "fsdp2") if gpus > 1 else ("ddp",)
+    plans = [plan(config, gpus, way) for way in ways]
+    found = plans[0]
+    notes = {
+        "weights": f"{found.parameters / 1e6:,.1f} M parameters, frozen encoders included",
+        "gradients": f"{found.trained / 1e6:,.1f} M are trained",
+        "optimizer": "two moments",
+        "average": "exponential average of the weights (trainer.ema)",
+        "activations": f"kept for the backward pass, {config.trainer.batch_size} clips",
+        "largest_block": "inside of one checkpointed layer" if found.largest_block else "no checkpointing",
+        "total": "beside what CUDA and the libraries use themselves",
+    }
+    head = f"on each of {gpus} GPUs (GiB)" if gpus > 1 else "on one GPU (GiB)"
+    lines = [f"{head:<28}" + "".join(f"{way:>9}" for way in ways if gpus > 1)]
+    for name, note in notes.items():
+        sizes = "".join(f"{getattr(each, name) / GIB:9.2f}" for each in plans)
+        lines.append(f"{name.replace('_', ' '):<{28 if gpus > 1 else 19}}{sizes}  {note}")
+    return "\n".join(lines)
+
+
+class Saved:
+    """Storages that autograd or a checkpointed region keeps for the backward pass, weights apart."""
+
+    def __init__(self, model: nn.Module, known: Mapping[int, Tensor] | None = None) -> None:
+        self._own = {value.untyped_storage()._cdata for value in (*model.parameters(), *model.buffers())}
+        self._own.update(known or ())
+        self._kept: dict[int, Tensor] = {}
+        self._model = model
+        self.largest = 0
+        """Most that the inside of one checkpointed region keeps while it is computed again."""
+
+    @property
+    def bytes(self) -> int:
+        return sum(tensor.untyped_storage().nbytes() for tensor in self._kept.values())
+
+    def add(self, tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage._cdata not in self._own:
+            self._kept[storage._cdata] = tensor  # kept alive, so that no other storage gets its number
+        return tensor
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Count what is saved inside the block. Checkpointed regions keep their inputs, in closures, and no more."""
+        original = checkpoint.checkpoint
+
+        def region(function: Any, *inputs: Any, use_reentrant: bool = False, **named: Any) -> Any:
+            for value in tree_leaves((inputs, named)):
+                if isinstance(value, Tensor):
+                    self.add(value)
+            inside = Saved(self._model, self._kept)
+            with torch.autograd.graph.saved_tensors_hooks(inside.add, lambda tensor: tensor):
+                output = function(*inputs, **named)
+            self.largest = max(self.largest, inside.bytes)
+            return output
+
+        checkpoint.checkpoint = region
+        try:
+            with torch.autograd.graph.saved_tensors_hooks(self.add, lambda tensor: tensor):
+                yield
+        finally:
+            checkpoint.checkpoint = original
+
+
+def activations(model: nn.Module, run: Callable[[], Any]) -> Saved:
+    """What `run()`, a forward of `model`, keeps for the backward pass."""
+    saved = Saved(model)
+    with saved.watching():
+        run()
+    return saved
+
+
+def _model(config: TrainPolicyConfig | TrainVideoConfig, size: tuple[int, int]) -> tuple[nn.Module, _Shape]:
+    """The model that is trained, and what a batch for it looks like. Inside fake mode."""
+    if isinstance(config, TrainVideoConfig):
+        autoencoder = _autoencoder(config)
+        unet = build_unet(config.unet, autoencoder.channels, config.data.clip.frames)
+        model: nn.Module = VideoModel(unet, config.diffusion, autoencoder.condition_scale)
+        context = unet.config.cross_attention_dim
+    else:
+        if config.video_run and not (config.video_run / "unet").is_dir():
+            config = replace(config, video_run=None)  # not trained yet; its UNet is of the same shape
+        config = from_video_run(config)
+        autoencoder = Pixels() if config.policy.kind == "image" else _autoencoder(config)
+        space = Workspace(
+            size, (-1.0, -1.0, 0.0), (1.0, 1.0, 1.0), ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
+        )
+        model = build_policy(config, autoencoder, space)
+        context = getattr(model.image_encoder, "dim", 1)
+    rows, columns = (side // autoencoder.factor for side in size)
+    return model, _Shape(config.data.clip.frames, autoencoder.channels, rows, columns, context)
+
+
+class _Shape(NamedTuple):
+    frames: int
+    channels: int
+    rows: int
+    columns: int
+    context: int
+
+
+def _autoencoder(config: TrainPolicyConfig | TrainVideoConfig) -> Autoencoder:
+    """Without rollouts there is nothing to fit a PCA on; here its shape is enough."""
+    chosen = config.autoencoder
+    if chosen.kind == "patch_pca":
+        values = 3 * chosen.patch**2
+        return PatchPCA(
+            torch.zeros(values, chosen.channels), torch.zeros(values), torch.ones(chosen.channels)
+        )
+    return build_autoencoder(chosen)
+
+
+def _batch(size: int, shape: _Shape) -> Batch:
+    steps = shape.frames - 1
+    return Batch(
+        latents=torch.zeros(size, *shape[:-1]),
+        context=torch.zeros(size, 1, shape.context),
+        camera=Camera(torch.eye(3).repeat(size, 1, 1), torch.eye(4).repeat(size, 1, 1)),
+        start=Start(torch.zeros(size, 3), torch.zeros(size)),
+        actions=Actions(
+            pixel=torch.zeros(size, steps, 2),
+            height=torch.zeros(size, steps),
+            position=torch.zeros(size, steps, 3),
+            rotation=torch.eye(3).repeat(size, steps, 1, 1),
+            gripper=torch.zeros(size, steps),
+            valid=torch.ones(size, steps, dtype=torch.bool),
+        ),
+    )
+
+
+def _image_size(data: DataConfig) -> tuple[int, int]:
+    if data.size is not None:
+        return data.size
+    if not data.rollouts[0].is_file():
+        raise UserError(
+            f"the image size is not known: {data.rollouts[0]} does not exist; give --data.size ROWS COLUMNS"
+        )
+    return read_episodes(data.rollouts[0], data.camera)[0].image_size

@@ -1,0 +1,36 @@
+"""Gradient checkpointing: keep the inputs of whole layers, and compute what lies inside again in the backward pass.
+
+diffusers' own leaves out the temporal transformer blocks, which hold most of the activations. Chen et al. 2016
+("Training deep nets with sublinear memory cost"): compute grows by one forward, a third. A whole UNet block as the unit
+would keep less, but needs more for the block that is computed again: at 7 x 320 x 576 0.2 + 3.4 GiB instead of
+0.6 + 0.9.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from diffusers.models.resnet import SpatioTemporalResBlock
+from diffusers.models.transformers.transformer_temporal import TransformerSpatioTemporalModel
+from torch import nn
+from torch.utils import checkpoint
+
+
+def checkpoint_layers(unet: nn.Module) -> None:
+    """Checkpoint every ResNet and every transformer layer, spatial and temporal parts together."""
+    for layer in unet.modules():
+        if isinstance(layer, SpatioTemporalResBlock | TransformerSpatioTemporalModel):
+            layer.forward = _checkpointed(layer.forward)
+
+
+def _checkpointed(forward: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(forward)
+    def run(*inputs: Any, **named: Any) -> Any:
+        if not torch.is_grad_enabled():
+            return forward(*inputs, **named)
+        return checkpoint.checkpoint(forward, *inputs, use_reentrant=False, **named)
+
+    return run
