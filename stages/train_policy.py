@@ -10,7 +10,7 @@ from vidpara.cli import dump, main
 from vidpara.config import TrainPolicyConfig
 from vidpara.data.clips import workspace
 from vidpara.evaluation.evaluators import ActionErrors, ImaginedPlans, Strips
-from vidpara.run_folder import save_policy
+from vidpara.run_folder import push, save_card, save_policy
 from vidpara.training.optimizer import ParamGroup
 from vidpara.training.processes import processes
 from vidpara.training.trainer import train
@@ -56,6 +56,9 @@ def run(config: TrainPolicyConfig, argv: list[str]) -> None:
     )
     if state.is_main_process:
         save_policy(config.run, policy, space)
+        save_card(config.run, config)
+        if config.hub.push:
+            print(push(config.run, config.hub.push, config.hub.private))
 
 
 if __name__ == "__main__":

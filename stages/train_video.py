@@ -10,7 +10,7 @@ from vidpara.cli import dump, main
 from vidpara.config import TrainVideoConfig
 from vidpara.evaluation.evaluators import GeneratedClips
 from vidpara.models.svd import VideoModel
-from vidpara.run_folder import save_video
+from vidpara.run_folder import push, save_card, save_video
 from vidpara.training.optimizer import ParamGroup
 from vidpara.training.processes import processes
 from vidpara.training.trainer import train
@@ -47,7 +47,10 @@ def run(config: TrainVideoConfig, argv: list[str]) -> None:
         ],
     )
     if state.is_main_process:
-        save_video(config.run, model, autoencoder)
+        save_video(config.run, model, autoencoder, image_encoder)
+        save_card(config.run, config)
+        if config.hub.push:
+            print(push(config.run, config.hub.push, config.hub.private))
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ LAYERS: tuple[set[str], ...] = (
     {"cli"},
     {"types"},
     {"geometry"},
-    {"data", "models", "heads", "simulation"},
+    {"data", "models", "heads", "simulation", "model_card"},
     {"policy"},
     {"training", "evaluation"},
     {"build", "report"},

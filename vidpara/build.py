@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -28,6 +30,7 @@ from vidpara.config import (
 from vidpara.data.clips import Clips, split
 from vidpara.data.latents import cache_frames, to_float
 from vidpara.data.rollouts import Episode, read_episodes
+from vidpara.models.adapt import adapt
 from vidpara.models.autoencoder import Autoencoder, PatchPCA, Pixels, SVDAutoencoder
 from vidpara.models.checkpointing import checkpoint_layers
 from vidpara.models.cross_attention import use_single_token
@@ -106,7 +109,13 @@ def build_image_encoder(config: ImageEncoderConfig, dim: int) -> nn.Module:
                     "image_encoder.kind clip needs --image_encoder.weights (a CLIP or pipeline folder)"
                 )
             sub = _subfolder(config.weights, "image_encoder")
-            return CLIPContext(_pretrained(CLIPVisionModelWithProjection, config.weights, sub))
+            clip = CLIPContext(_pretrained(CLIPVisionModelWithProjection, config.weights, sub))
+            if clip.dim != dim:
+                raise UserError(
+                    f"{config.weights} gives tokens of {clip.dim} values, the UNet's cross-attention takes {dim}; "
+                    "choose the image encoder that the UNet was trained with (--image_encoder.weights)"
+                )
+            return clip
 
 
 def build_unet(config: UNetConfig, latent_channels: int, frames: int) -> UNetSpatioTemporalConditionModel:
@@ -120,11 +129,13 @@ def build_unet(config: UNetConfig, latent_channels: int, frames: int) -> UNetSpa
     else:
         sub = _subfolder(config.weights, "unet")
         unet = _pretrained(UNetSpatioTemporalConditionModel, config.weights, sub)
-    if unet.config.out_channels != latent_channels:
-        raise UserError(
-            f"{config.weights} denoises {unet.config.out_channels} latent channels, the autoencoder gives "
-            f"{latent_channels}; choose the autoencoder the UNet was trained with (--autoencoder.kind and .weights)"
-        )
+        if unet.config.out_channels != latent_channels:
+            raise UserError(
+                f"{config.weights} denoises {unet.config.out_channels} latent channels, the autoencoder gives "
+                f"{latent_channels}; choose the autoencoder the UNet was trained with (--autoencoder.kind and .weights)"
+            )
+        for change in adapt(unet, 2 * latent_channels, frames):
+            _say(f"{config.weights}: {change}")
     if config.single_token:
         use_single_token(unet)
     if config.checkpointing:
@@ -247,6 +258,12 @@ def _fit_pca(config: AutoencoderConfig, episodes: Sequence[Episode]) -> PatchPCA
         images = episode.images()
         frames.append(to_float(images[torch.randperm(len(images), generator=generator)[:each].numpy()]))
     return PatchPCA.fit(torch.cat(frames), config)
+
+
+def _say(line: str) -> None:
+    """Tell the user something, once in a distributed launch."""
+    if os.environ.get("RANK", "0") == "0":
+        print(line, file=sys.stderr)
 
 
 def _subfolder(weights: str, name: str) -> str | None:

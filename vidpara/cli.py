@@ -153,7 +153,8 @@ def _read(path: Path, accepted: set[str], includers: tuple[Path, ...] = ()) -> I
     tree = read_yaml(path)
     parents = tree.pop("include", None) or []
     for parent in [parents] if isinstance(parents, str) else parents:
-        yield from _read(path.parent / str(parent), accepted, (*includers, path.resolve()))
+        shared = accepted | _keys_of_all_stages()  # an overlay may be included, too
+        yield from _read(path.parent / str(parent), shared, (*includers, path.resolve()))
     for key, value in flatten(tree).items():
         if key not in accepted:
             raise UserError(f"{path}: unknown key '{key}'{nearest(key, accepted)}")

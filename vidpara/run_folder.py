@@ -1,22 +1,33 @@
 """A finished run on disk, written and read.
 
-config.yaml, unet/ (loads in diffusers by itself) or vit/ (loads in transformers), autoencoder/ and, after stage two,
-head.safetensors and workspace.json.
+config.yaml, README.md (the model card), unet/ (loads in diffusers by itself) or vit/ (loads in transformers),
+autoencoder/ and, after stage two, head.safetensors and workspace.json. With SVD's own autoencoder and image encoder the
+folder is a whole StableVideoDiffusionPipeline.
 """
 
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
+from diffusers import StableVideoDiffusionPipeline
+from huggingface_hub import HfApi
+from huggingface_hub.errors import HfHubHTTPError
 from safetensors.torch import load_file, save_file
+from torch import nn
+from transformers import CLIPImageProcessor
 
 from vidpara import cli
 from vidpara.build import build_policy, build_reader
 from vidpara.cli import UserError
-from vidpara.config import AutoencoderConfig, TrainPolicyConfig
-from vidpara.models.autoencoder import Autoencoder
+from vidpara.config import AutoencoderConfig, TrainPolicyConfig, TrainVideoConfig
+from vidpara.model_card import model_card
+from vidpara.models.autoencoder import Autoencoder, SVDAutoencoder
+from vidpara.models.diffusion import scheduler
+from vidpara.models.image_encoder import CLIPContext
 from vidpara.models.svd import VideoModel
 from vidpara.policy import Policy
 from vidpara.types import Workspace
@@ -25,16 +36,66 @@ BACKBONES = {"video": "unet", "image": "vit"}
 """Folder of the backbone's weights."""
 
 
-def save_video(run: Path, model: VideoModel, autoencoder: Autoencoder) -> None:
-    """Stage one's result: a UNet that diffusers loads, and the autoencoder its latents belong to."""
-    model.unet.save_pretrained(run / "unet")
-    autoencoder.save(run / "autoencoder")
+def save_video(run: Path, model: VideoModel, autoencoder: Autoencoder, image_encoder: nn.Module) -> None:
+    """A video model that diffusers loads: the UNet, or with SVD's own autoencoder and image encoder a whole pipeline.
+
+    The autoencoder's latents are what the UNet works in, so it is always there, in `autoencoder`.
+    """
+    if isinstance(autoencoder, SVDAutoencoder) and isinstance(image_encoder, CLIPContext):
+        StableVideoDiffusionPipeline(
+            vae=autoencoder.vae,
+            image_encoder=image_encoder.clip,
+            unet=model.unet,
+            scheduler=scheduler(model.diffusion),
+            feature_extractor=CLIPImageProcessor(),
+        ).save_pretrained(run)
+        shutil.rmtree(run / "autoencoder", ignore_errors=True)
+        shutil.copytree(run / "vae", run / "autoencoder", copy_function=_link)
+    else:
+        model.unet.save_pretrained(run / "unet")
+        autoencoder.save(run / "autoencoder")
+
+
+def _link(source: str, target: str) -> None:
+    """The same file under a second name; a copy where the disk cannot do that."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+
+
+def save_card(run: Path, config: TrainPolicyConfig | TrainVideoConfig) -> None:
+    """The run's README.md."""
+    command = run / "command.txt"
+    text = model_card(config, command.read_text().strip() if command.is_file() else "")
+    (run / "README.md").write_text(text)
+
+
+def push(run: Path, repository: str, private: bool) -> str:
+    """Upload a finished run to the Hugging Face hub, without checkpoints and logs, and return its address.
+
+    Raises:
+        UserError: the hub refuses: no token, no such owner, or no connection.
+    """
+    hub = HfApi()
+    try:
+        hub.create_repo(repository, private=private, exist_ok=True)
+        hub.upload_folder(
+            repo_id=repository, folder_path=run, ignore_patterns=["checkpoint-*", "wandb/*", "vis/*"]
+        )
+    except (HfHubHTTPError, OSError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(
+            f"{run} is complete, but the hub took no upload to '{repository}': {reason}; log in with `hf auth login`, "
+            "then give the same command again"
+        ) from error
+    return f"https://huggingface.co/{repository}"
 
 
 def save_policy(run: Path, policy: Policy, space: Workspace) -> None:
     """Stage two's result: the backbone, the head and what the head knows of the data."""
     if isinstance(policy.backbone, VideoModel):
-        save_video(run, policy.backbone, policy.autoencoder)
+        save_video(run, policy.backbone, policy.autoencoder, policy.image_encoder)
     else:
         policy.backbone.vit.save_pretrained(run / "vit")
         policy.autoencoder.save(run / "autoencoder")

@@ -25,11 +25,11 @@ from vidpara.config.stages import (
     TrainPolicyConfig,
     TrainVideoConfig,
 )
-from vidpara.config.training import LossConfig, OptimizerConfig, TrainerConfig
+from vidpara.config.training import HubConfig, LossConfig, OptimizerConfig, TrainerConfig
 
 __all__ = [
     "ACTConfig", "AutoencoderConfig", "CheckConfig", "ClipConfig", "CollectConfig", "ControllerConfig", "DataConfig",
-    "DiffusionConfig", "EvaluateConfig", "ExpertConfig", "ExportConfig", "HeadConfig", "ImageEncoderConfig",
-    "LossConfig", "OptimizerConfig", "PolicyConfig", "ReportConfig", "SceneConfig", "TrainPolicyConfig",
-    "TrainVideoConfig", "TrainerConfig", "UNetConfig", "ViTConfig",
+    "DiffusionConfig", "EvaluateConfig", "ExpertConfig", "ExportConfig", "HeadConfig", "HubConfig",
+    "ImageEncoderConfig", "LossConfig", "OptimizerConfig", "PolicyConfig", "ReportConfig", "SceneConfig",
+    "TrainPolicyConfig", "TrainVideoConfig", "TrainerConfig", "UNetConfig", "ViTConfig",
 ]  # fmt: skip

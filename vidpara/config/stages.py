@@ -16,7 +16,7 @@ from vidpara.config.models import (
     ViTConfig,
 )
 from vidpara.config.simulation import ControllerConfig, ExpertConfig, SceneConfig
-from vidpara.config.training import LossConfig, OptimizerConfig, TrainerConfig
+from vidpara.config.training import HubConfig, LossConfig, OptimizerConfig, TrainerConfig
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,7 @@ class TrainVideoConfig:
     samples: int = 4
     """Validation clips generated beside the true ones."""
     sample_steps: int = 15
+    hub: HubConfig = field(default_factory=HubConfig)
     plan: int = 0
     """Only print the memory that this training takes on so many GPUs."""
 
@@ -82,6 +83,7 @@ class TrainPolicyConfig:
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     sample_steps: int = 15
     """Denoising steps of the imagined clips that validations show."""
+    hub: HubConfig = field(default_factory=HubConfig)
     plan: int = 0
     """Only print the memory that this training takes on so many GPUs."""
 

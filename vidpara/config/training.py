@@ -65,3 +65,12 @@ class LossConfig:
     video: float = 1.0
     normalize: bool = True
     decay: float = 0.99
+
+
+@dataclass(frozen=True)
+class HubConfig:
+    """Where a finished run is uploaded to."""
+
+    push: str = ""
+    """OWNER/NAME on the Hugging Face hub; nothing is uploaded without one."""
+    private: bool = True

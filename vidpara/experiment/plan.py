@@ -26,7 +26,8 @@ SCHEMAS: dict[str, type] = {
 }  # fmt: skip
 FREE = {
     "run", "video_run", "policy", "output", "cell", "workers", "videos", "cache", "wandb", "project", "log_every",
-    "validate_every", "checkpoint_every", "keep_checkpoints", "rollouts", "samples", "sample_steps", "failures", "plan",
+    "validate_every", "checkpoint_every", "keep_checkpoints", "rollouts", "samples", "sample_steps", "failures",
+    "plan", "push", "private", "checkpointing",
 }  # fmt: skip
 """Settings that do not change a result, or that the hash takes by content instead of by path."""
 EVALUATION = "evaluate."

@@ -6,6 +6,8 @@ so that data parallelism and the optimizer know. The weights keep their names: a
 
 from __future__ import annotations
 
+from typing import cast
+
 from diffusers.models.attention import BasicTransformerBlock, TemporalBasicTransformerBlock
 from diffusers.models.attention_processor import Attention
 from torch import nn
@@ -33,8 +35,9 @@ class SingleToken:
                 f"the context has {encoder_hidden_states.shape[1]} tokens; the shortcut is exact for one only: "
                 "set --unet.single_token False"
             )
-        value = attention.to_v(encoder_hidden_states)
-        for layer in attention.to_out:
+        to_v, to_out = cast(nn.Linear, attention.to_v), cast(nn.ModuleList, attention.to_out)
+        value = to_v(encoder_hidden_states)
+        for layer in to_out:
             value = layer(value)
         return value
 
@@ -48,4 +51,4 @@ def use_single_token(unet: nn.Module) -> None:
         ):
             block.attn2.set_processor(SingleToken())
             for unused in (block.norm2, block.attn2.to_q, block.attn2.to_k):
-                unused.requires_grad_(False)
+                cast(nn.Module, unused).requires_grad_(False)

@@ -25,7 +25,8 @@ from vidpara.cli import UserError
 FREE_KEYS = frozenset(
     {
         "run", "data.cache", "trainer.steps", "trainer.workers", "trainer.log_every", "trainer.validate_every",
-        "trainer.checkpoint_every", "trainer.keep_checkpoints", "trainer.wandb", "trainer.project",
+        "trainer.checkpoint_every", "trainer.keep_checkpoints", "trainer.wandb", "trainer.project", "hub.push",
+        "hub.private", "unet.checkpointing",
     }
 )  # fmt: skip
 """Settings that a resumed run may change: where and how it runs, not what it computes; and its length."""
