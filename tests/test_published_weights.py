@@ -16,6 +16,7 @@ from diffusers import (
     StableVideoDiffusionPipeline,
     UNetSpatioTemporalConditionModel,
 )
+from PIL import Image
 from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from tests.data.test_rollouts import write
@@ -88,7 +89,7 @@ def test_both_stages_leave_pipelines_that_diffusers_loads_and_runs(trained):
         pipeline = StableVideoDiffusionPipeline.from_pretrained(run)
         assert pipeline.unet.config.num_frames == 7
         frames = pipeline(
-            torch.rand(1, 3, 32, 32),
+            Image.new("RGB", (32, 32)),
             height=32,
             width=32,
             num_frames=7,
