@@ -10,6 +10,7 @@ from vidpara.cli import dump, main
 from vidpara.config import TrainPolicyConfig
 from vidpara.data.clips import workspace
 from vidpara.evaluation.evaluators import ActionErrors, ImaginedPlans, Strips
+from vidpara.models.checkpointing import layers
 from vidpara.run_folder import push, save_card, save_policy
 from vidpara.training.optimizer import ParamGroup
 from vidpara.training.processes import processes
@@ -48,6 +49,7 @@ def run(config: TrainPolicyConfig, argv: list[str]) -> None:
             ),
             ParamGroup("head", list(policy.head.parameters()), config.optimizer.lr),
         ],
+        layers=layers(policy),
         run=config.run,
         resolved=resolved,
         argv=argv,

@@ -9,6 +9,7 @@ from vidpara import build, memory
 from vidpara.cli import dump, main
 from vidpara.config import TrainVideoConfig
 from vidpara.evaluation.evaluators import GeneratedClips
+from vidpara.models.checkpointing import layers
 from vidpara.models.svd import VideoModel
 from vidpara.run_folder import push, save_card, save_video
 from vidpara.training.optimizer import ParamGroup
@@ -38,6 +39,7 @@ def run(config: TrainVideoConfig, argv: list[str]) -> None:
         optimizer=config.optimizer,
         weights={"video": 1.0},
         groups=[ParamGroup("video", list(model.parameters()), config.optimizer.of_backbone, hidden=True)],
+        layers=layers(model),
         run=config.run,
         resolved=dump(config),
         argv=argv,

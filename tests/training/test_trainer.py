@@ -122,6 +122,49 @@ def test_two_processes_train_like_one_with_the_same_global_batch(tmp_path: Path)
         assert ours == pytest.approx(theirs, rel=1e-5)
 
 
+def launch_sharded(run: Path, *flags: str, file: str = "fsdp2.yaml") -> subprocess.CompletedProcess[str]:
+    return launch(
+        "-m", "accelerate.commands.launch", "--config_file", str(ROOT / "accelerate_configs" / file),
+        "--num_processes", "2", str(TINY), "--run", str(run), "--noise", "0", "--optimizer.kind", "adamw",
+        "--trainer.batch-size", "4", *flags,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("file", ["fsdp2.yaml", "zero2.yaml"])
+def test_divided_weights_train_like_whole_ones(tmp_path: Path, file: str):
+    """Through the shipped launch files: two processes with halves of the weights, against one with all of them."""
+    one, two = tmp_path / "one", tmp_path / "two"
+    config = TinyConfig(run=one, noise=0.0)
+    fit(replace(config, optimizer=replace(config.optimizer, kind="adamw")).having(batch_size=8, steps=10))
+    ended = launch_sharded(two, "--trainer.steps", "10", file=file)
+    assert ended.returncode == 0, ended.stderr
+    assert "divided among 2 processes" in ended.stdout
+    a, b = (checkpoint.load(run / "checkpoint-00000010") for run in (one, two))
+    for kind in ("model", "ema", "optimizer"):
+        assert a.tensors[kind].keys() == b.tensors[kind].keys()
+        for name, value in a.tensors[kind].items():
+            torch.testing.assert_close(b.tensors[kind][name], value, rtol=1e-5, atol=1e-6)
+    for ours, theirs in zip(events(one), events(two), strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-5)
+
+
+def test_a_run_goes_on_with_another_number_of_processes_and_another_division(tmp_path: Path):
+    """Ten steps on two processes with divided weights, ten more on one, against twenty on one."""
+    config = TinyConfig(run=tmp_path / "whole", noise=0.0)
+    config = replace(config, optimizer=replace(config.optimizer, kind="adamw")).having(batch_size=8, steps=20)
+    fit(config)
+    moved = tmp_path / "moved"
+    # The schedule of the learning rate knows the whole length: stop the longer run where it has ten steps.
+    ended = launch_sharded(moved, "--trainer.steps", "20", "--trainer.keep-checkpoints", "9")
+    assert ended.returncode == 0, ended.stderr
+    shutil.rmtree(moved / "checkpoint-00000020")
+    fit(replace(config, run=moved))
+    a, b = (checkpoint.load(run / "checkpoint-00000020") for run in (config.run, moved))
+    assert b.state["processes"] == 1
+    for name, value in a.tensors["model"].items():
+        torch.testing.assert_close(b.tensors["model"][name], value, rtol=1e-5, atol=1e-6)
+
+
 def test_processes_that_would_each_train_alone_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(UserError, match="started 2 processes, Accelerate sees 1"):
@@ -186,7 +229,7 @@ def test_a_checkpoint_of_other_settings_is_refused(whole: tuple[Path, dict[str, 
         fit(config.having(steps=20))
     state = run / "checkpoint-00000030/state.json"
     state.write_text(state.read_text().replace('"processes": 1', '"processes": 2'))
-    with pytest.raises(UserError, match="made by 2 processes, this launch has 1"):
+    with pytest.raises(UserError, match=r"made with 8 samples a step \(2 processes\), this launch has 4"):
         fit(config)
 
 

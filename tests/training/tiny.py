@@ -106,6 +106,7 @@ def fit(
         "config": config.trainer, "optimizer": config.optimizer, "weights": config.loss,
         "groups": [ParamGroup("all", list(model.parameters()), config.optimizer.lr, hidden=True)], "run": config.run,
         "resolved": dump(config), "argv": [], "evaluators": evaluators,
+        "layers": [part for part in model.modules() if isinstance(part, nn.Linear)],
     }  # fmt: skip
     trained = train(model, Points(21, config.jitter), Points(6), **(settings | changes))
     return {name: value.clone() for name, value in trained.state_dict().items()}

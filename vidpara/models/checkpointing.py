@@ -9,7 +9,7 @@ would keep less, but needs more for the block that is computed again: at 7 x 320
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+import types
 from typing import Any
 
 import torch
@@ -21,16 +21,18 @@ from torch.utils import checkpoint
 
 def checkpoint_layers(unet: nn.Module) -> None:
     """Checkpoint every ResNet and every transformer layer, spatial and temporal parts together."""
-    for layer in unet.modules():
-        if isinstance(layer, SpatioTemporalResBlock | TransformerSpatioTemporalModel):
-            layer.forward = _checkpointed(layer.forward)
+    for layer in layers(unet):
+        layer.forward = types.MethodType(_checkpointed, layer)  # a method, so that a copied layer runs itself
 
 
-def _checkpointed(forward: Callable[..., Any]) -> Callable[..., Any]:
-    @functools.wraps(forward)
-    def run(*inputs: Any, **named: Any) -> Any:
-        if not torch.is_grad_enabled():
-            return forward(*inputs, **named)
-        return checkpoint.checkpoint(forward, *inputs, use_reentrant=False, **named)
+def layers(model: nn.Module) -> list[nn.Module]:
+    """The UNet's layers, which hold almost all of its weights: the units of checkpointing and of FSDP."""
+    kinds = SpatioTemporalResBlock | TransformerSpatioTemporalModel
+    return [module for module in model.modules() if isinstance(module, kinds)]
 
-    return run
+
+def _checkpointed(layer: nn.Module, *inputs: Any, **named: Any) -> Any:
+    forward = functools.partial(type(layer).forward, layer)
+    if not torch.is_grad_enabled():
+        return forward(*inputs, **named)
+    return checkpoint.checkpoint(forward, *inputs, use_reentrant=False, **named)

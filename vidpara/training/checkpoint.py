@@ -98,18 +98,20 @@ def clean(run: Path) -> None:
         shutil.rmtree(part, ignore_errors=True)
 
 
-def check_config(folder: Path, saved: str, resolved: str, defaults: str = "") -> None:
+def check_config(
+    folder: Path, saved: str, resolved: str, defaults: str = "", free: frozenset[str] = frozenset()
+) -> None:
     """A checkpoint goes on only with the configuration that made it; settings newer than it had their `defaults`.
 
     Raises:
-        UserError: it names every differing key with both values; `FREE_KEYS` may differ.
+        UserError: it names every differing key with both values; `FREE_KEYS` and those of `free` may differ.
     """
     usual, old, new = (cli.flatten(yaml.safe_load(text) or {}) for text in (defaults, saved, resolved))
     old = usual | old
     differing = [
         f"{key} (was {old.get(key, 'absent')}, now {new.get(key, 'absent')})"
         for key in sorted(old.keys() | new.keys())
-        if key not in FREE_KEYS and (key in old, old.get(key)) != (key in new, new.get(key))
+        if key not in FREE_KEYS | free and (key in old, old.get(key)) != (key in new, new.get(key))
     ]
     if differing:
         raise UserError(

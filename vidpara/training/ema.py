@@ -7,6 +7,9 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
+
+from vidpara.training.divided import like
 
 
 class Ema:
@@ -27,7 +30,7 @@ class Ema:
 
     @contextmanager
     def swapped_in(self) -> Iterator[None]:
-        """The model has the averaged weights inside the block; nothing is copied."""
+        """The model has the averaged weights inside the block; nothing is copied, unless they are divided."""
         self._swap()
         try:
             yield
@@ -37,8 +40,8 @@ class Ema:
     @torch.no_grad()
     def copy_to_model(self) -> None:
         """Overwrite the model's weights by the average."""
-        if self._average:
-            torch._foreach_copy_(list(self._parameters.values()), list(self._average.values()))
+        for name, parameter in self._parameters.items():
+            parameter.copy_(self._average[name])
 
     def tensors(self) -> dict[str, Tensor]:
         """What a checkpoint keeps; nothing when the average is off."""
@@ -47,8 +50,13 @@ class Ema:
     def load(self, tensors: Mapping[str, Tensor]) -> None:
         """Put back what `tensors` gave."""
         for name, value in tensors.items():
-            self._average[name].copy_(value)
+            self._average[name].copy_(like(value, self._average[name]))
 
     def _swap(self) -> None:
         for name, parameter in self._parameters.items():
-            parameter.data, self._average[name] = self._average[name], parameter.data
+            if isinstance(parameter, DTensor):  # FSDP keeps views of its parts: their contents change places
+                kept = parameter.detach().clone()
+                parameter.data.copy_(self._average[name])
+                self._average[name].copy_(kept)
+            else:
+                parameter.data, self._average[name] = self._average[name], parameter.data

@@ -20,12 +20,14 @@ from tqdm import tqdm
 
 from vidpara.config import OptimizerConfig, TrainerConfig
 from vidpara.training import checkpoint
+from vidpara.training.divided import whole
 from vidpara.training.evaluation import Evaluator, validation_metrics
 from vidpara.training.interrupt import StopRequest, stop_requests
 from vidpara.training.ledger import Ledger, StepRecord
 from vidpara.training.logger import Logger, Metric
 from vidpara.training.optimizer import ParamGroup, lr_at, set_lr
 from vidpara.training.sampler import BatchSampler, length_of, seed_step, train_loader
+from vidpara.training.sharding import gathered
 from vidpara.training.state import TrainingState
 
 
@@ -120,7 +122,7 @@ class Loop:
                 summed = summed + means
                 if accelerator.sync_gradients:
                     limit = self.optimizer.clip_norm or math.inf
-                    grad_norm = cast(Tensor, accelerator.clip_grad_norm_(parameters, limit))
+                    grad_norm = whole(cast(Tensor, accelerator.clip_grad_norm_(parameters, limit)))
                 self.stepper.step()
                 self.stepper.zero_grad()
         return summed / self.config.accumulate, grad_norm
@@ -150,7 +152,7 @@ class Loop:
         self._write({"train/loss": state.loss_sum / state.loss_count})
         state.loss_sum, state.loss_count = 0.0, 0
         self.wrapped.eval()
-        with state.ema.swapped_in(), torch.no_grad():
+        with state.ema.swapped_in(), gathered(state.model), torch.no_grad():
             metrics = validation_metrics(
                 state.model, self.validation, state.weights, self.config, self.accelerator
             )
@@ -162,8 +164,10 @@ class Loop:
         self.accelerator.wait_for_everyone()
 
     def _save(self) -> None:
-        if self.accelerator.is_main_process:
-            checkpoint.save(self.run, self.state.checkpoint(self.resolved), self.config.keep_checkpoints)
+        main = self.accelerator.is_main_process
+        found = self.state.checkpoint(self.resolved, keep=main)
+        if main:
+            checkpoint.save(self.run, found, self.config.keep_checkpoints)
         self.accelerator.wait_for_everyone()
 
     def _write(self, metrics: Mapping[str, Metric]) -> None:

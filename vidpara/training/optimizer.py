@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from vidpara.config import OptimizerConfig
+from vidpara.training.divided import like
 from vidpara.training.muon import Muon
 
 
@@ -96,7 +97,9 @@ def load_optimizer_tensors(
     parameters = dict(_trainable(model))
     for flat, value in tensors.items():
         name, key = flat.rsplit("/", 1)
-        optimizer.state[parameters[name]][key] = value.to(parameters[name].device)
+        parameter = parameters[name]
+        moment = value.shape == parameter.shape  # the other state is a count of steps
+        optimizer.state[parameter][key] = like(value, parameter) if moment else value.to(parameter.device)
 
 
 def _trainable(model: nn.Module) -> list[tuple[str, nn.Parameter]]:

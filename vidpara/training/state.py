@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from vidpara.cli import UserError
 from vidpara.training.checkpoint import Checkpoint
+from vidpara.training.divided import all_whole
 from vidpara.training.ema import Ema
 from vidpara.training.optimizer import load_optimizer_tensors, optimizer_tensors
 from vidpara.training.weighting import LossWeights
@@ -31,12 +32,15 @@ class TrainingState:
     """Sum of the steps' losses since the last validation."""
     loss_count: int = 0
 
-    def checkpoint(self, config: str) -> Checkpoint:
-        """Everything, with `config` as the configuration that made it."""
+    def checkpoint(self, config: str, keep: bool = True) -> Checkpoint:
+        """Everything, whole, with `config` as the configuration that made it.
+
+        Every process calls this, because divided weights are gathered; those that do not `keep` them get no tensors.
+        """
         tensors = {
-            "model": model_tensors(self.model),
-            "ema": self.ema.tensors(),
-            "optimizer": optimizer_tensors(self.model, self.optimizer),
+            "model": all_whole(model_tensors(self.model), keep),
+            "ema": all_whole(self.ema.tensors(), keep),
+            "optimizer": all_whole(optimizer_tensors(self.model, self.optimizer), keep),
         }
         state = {
             "weights": self.weights.state(),

@@ -5,6 +5,7 @@ The same command starts a run, resumes it where it stopped (bit for bit), and sa
 
 from __future__ import annotations
 
+import copy
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -19,16 +20,19 @@ from torch.utils.data import Dataset, Subset
 from vidpara.cli import UserError
 from vidpara.config import LossConfig, OptimizerConfig, TrainerConfig
 from vidpara.training import checkpoint
+from vidpara.training.divided import all_whole
 from vidpara.training.ema import Ema
 from vidpara.training.evaluation import Evaluator
 from vidpara.training.logger import Logger
 from vidpara.training.loop import Loop
 from vidpara.training.optimizer import ParamGroup, build_optimizer
 from vidpara.training.processes import on_cpu, processes
-from vidpara.training.state import TrainingState, load_model_tensors
+from vidpara.training.sharding import named_groups, regrouped, requested, shard
+from vidpara.training.state import TrainingState, load_model_tensors, model_tensors
 from vidpara.training.weighting import LossWeights
 
-SHARDED = (DistributedType.FSDP, DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM)
+ELSEWHERE = (DistributedType.FSDP, DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM)
+"""Ways to divide weights that the trainer does not know."""
 
 
 def train(
@@ -45,23 +49,30 @@ def train(
     argv: Sequence[str],
     defaults: str = "",
     evaluators: Sequence[Evaluator] = (),
+    layers: Sequence[nn.Module] = (),
 ) -> nn.Module:
     """Train `model` and return it, unwrapped, with the averaged weights; `run` then holds the log and a checkpoint.
 
     `model(batch)` gives {name: scalar loss}; `weights` says how they are summed. `resolved` is the configuration as
     YAML and `argv` the command line; both are kept in `run`. `defaults` is the configuration with nothing set: what a
-    setting was in a run that is older than it. Every process of a distributed launch calls this.
+    setting was in a run that is older than it. `layers` are the parts of the model whose weights FSDP gathers one by
+    one. Every process of a distributed launch calls this.
 
     Raises:
         UserError: the run was made with another configuration, a loss is not finite or has no weight, or the disk is
             full.
         KeyboardInterrupt: asked to stop; the finished steps are saved.
     """
+    sharding = requested()
     accelerator = _accelerator(config)
-    if optimizer.kind == "muon" and accelerator.distributed_type in SHARDED:
+    if accelerator.distributed_type in ELSEWHERE:
         raise UserError(
-            f"optimizer.kind muon needs whole matrices, {accelerator.distributed_type.value} shards them; "
-            "set --optimizer.kind adamw"
+            f"the launch asks for {accelerator.distributed_type.value}; the trainer divides weights by FSDP2 itself: "
+            "launch with accelerate_configs/fsdp2.yaml, or accelerate_configs/zero2.yaml for ZeRO-2's trade"
+        )
+    if optimizer.kind == "muon" and sharding:
+        raise UserError(
+            "optimizer.kind muon needs whole matrices, FSDP2 divides them; set --optimizer.kind adamw"
         )
     found = checkpoint.latest(run)
     saved = checkpoint.load(found) if found else None
@@ -76,8 +87,15 @@ def train(
         accelerator.print(f"{run} is finished ({saved.step} steps); raise --trainer.steps to go on")
         return model
 
+    plain = copy.deepcopy(model).to("cpu") if sharding else model
+    if sharding:
+        named = named_groups(model, groups)
+        shard(model, layers, sharding, accelerator.device, half=accelerator.mixed_precision == "bf16")
+        groups = regrouped(model, named)
+        accelerator.print(f"weights are divided among {accelerator.num_processes} processes (FSDP2)")
     raw_optimizer = build_optimizer(model, groups, optimizer)
-    wrapped, stepper = accelerator.prepare(model, raw_optimizer)
+    wrapped = model if sharding else accelerator.prepare(model)
+    stepper = accelerator.prepare(raw_optimizer)
     state = TrainingState(
         model, raw_optimizer, Ema(model, config.ema), LossWeights(weights), accelerator.scaler,
         accelerator.num_processes,
@@ -101,6 +119,9 @@ def train(
             logger.close()
     state.ema.copy_to_model()
     accelerator.wait_for_everyone()
+    if sharding:
+        load_model_tensors(plain, all_whole(model_tensors(model), keep=True))
+        return plain
     return accelerator.unwrap_model(wrapped, keep_fp32_wrapper=False)
 
 
@@ -133,12 +154,18 @@ def _check(
     config: TrainerConfig,
     processes: int,
 ) -> None:
-    checkpoint.check_config(folder, saved.config, resolved, defaults)
-    if saved.state["processes"] != processes:
+    others = saved.state["processes"] != processes
+    before = yaml.safe_load(saved.config).get("trainer", {})
+    then = saved.state["processes"] * before.get("batch_size", 1) * before.get("accumulate", 1)
+    now = processes * config.batch_size * config.accumulate
+    if others and then != now:
         raise UserError(
-            f"{folder} was made by {saved.state['processes']} processes, this launch has {processes}, which would "
-            "change the batch; launch as many, or choose another --run"
+            f"{folder} was made with {then} samples a step ({saved.state['processes']} processes), this launch has "
+            f"{now} ({processes} processes); set --trainer.batch_size or --trainer.accumulate so that they agree, or "
+            "choose another --run"
         )
+    cut = {"trainer.batch_size", "trainer.accumulate"} if others else set[str]()
+    checkpoint.check_config(folder, saved.config, resolved, defaults, frozenset(cut))
     if saved.step > config.steps:
         raise UserError(
             f"{folder} is past --trainer.steps {config.steps}; give at least {saved.step}, or choose another --run"

@@ -1,0 +1,31 @@
+"""Tensors that FSDP divides among the processes: gathered to be written, divided again when they are read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor
+from torch.distributed.tensor import DTensor, distribute_tensor
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """The tensor, gathered from all processes where it is divided; every process calls this."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def like(value: Tensor, divided: Tensor) -> Tensor:
+    """This process's part of `value`, divided as `divided` is."""
+    value = value.to(divided.device)
+    if not isinstance(divided, DTensor):
+        return value
+    return distribute_tensor(value, divided.device_mesh, divided.placements)
+
+
+def all_whole(tensors: Mapping[str, Tensor], keep: bool) -> dict[str, Tensor]:
+    """Every tensor gathered, one after the other, and kept on the CPU by the process that writes them."""
+    found = {}
+    for name, tensor in tensors.items():
+        value = whole(tensor.detach())
+        if keep:
+            found[name] = value.cpu() if isinstance(tensor, DTensor) else value
+    return found
