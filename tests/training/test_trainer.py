@@ -18,6 +18,7 @@ from training.tiny import Model, Sample, TinyConfig, fit, numbers
 
 from vidpara.cli import UserError
 from vidpara.training import checkpoint
+from vidpara.training.processes import processes
 
 ROOT = Path(__file__).parents[2]
 TINY = Path(__file__).with_name("tiny.py")
@@ -166,6 +167,7 @@ def test_a_run_goes_on_with_another_number_of_processes_and_another_division(tmp
 
 
 def test_processes_that_would_each_train_alone_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    processes()  # Accelerate keeps what it first saw
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(UserError, match="started 2 processes, Accelerate sees 1"):
         fit(TinyConfig(run=tmp_path))
