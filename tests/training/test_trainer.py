@@ -231,7 +231,7 @@ def test_a_checkpoint_of_other_settings_is_refused(whole: tuple[Path, dict[str, 
         fit(config.having(steps=20))
     state = run / "checkpoint-00000030/state.json"
     state.write_text(state.read_text().replace('"processes": 1', '"processes": 2'))
-    with pytest.raises(UserError, match=r"made with 8 samples a step \(2 processes\), this launch has 4"):
+    with pytest.raises(UserError, match=r"made with 32 samples a step \(2 processes\), this launch has 16"):
         fit(config)
 
 
