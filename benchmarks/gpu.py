@@ -1,0 +1,323 @@
+"""What one GPU does with the full-size model, in under eight minutes: `python -m benchmarks.gpu > gpu.json`.
+
+Random weights of the published shape, so nothing is downloaded. Matmul peak and copy bandwidth of this very GPU;
+forward, and forward and backward, at 7 x 320 x 576 and 14 x 256 x 256, eager, compiled and as a CUDA graph; peak memory
+with no checkpointing, diffusers' and ours, beside what `--plan` counts; the cost of optimiser and average; the latency
+of a policy's look with and without imagination. A part that does not fit is reported as such and the rest goes on.
+
+`--small` runs the same code with a small UNet and without compiling, to try it without a GPU.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import diffusers
+import torch
+from diffusers import UNetSpatioTemporalConditionModel
+
+from benchmarks.harness import RESULTS
+from vidpara.config import DiffusionConfig, UNetConfig
+from vidpara.memory import activations
+from vidpara.models.checkpointing import checkpoint_layers
+from vidpara.models.cross_attention import use_single_token
+from vidpara.models.svd import VideoModel, random_unet
+from vidpara.training.ema import Ema
+
+SMALL = "--small" in sys.argv
+BUDGET = 450.0
+"""Seconds after which no further row begins."""
+SIZES = {"7x320x576": (7, 40, 72), "14x256x256": (14, 32, 32)}
+"""Frames and latent rows and columns."""
+BATCHES = (1,) if SMALL else (1, 2, 4, 8)
+REPEATS = 2 if SMALL else 8
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+START = time.perf_counter()
+
+
+def seconds(run: Callable[[], Any], repeats: int = REPEATS) -> list[float]:
+    """Time of each call after two unmeasured ones."""
+    times = []
+    for index in range(repeats + 2):
+        _wait()
+        began = time.perf_counter()
+        run()
+        _wait()
+        if index >= 2:
+            times.append(time.perf_counter() - began)
+    return times
+
+
+def matmul_peak() -> float:
+    """TFLOP/s of the best of some large bf16 products."""
+    best = 0.0
+    for size in (256,) if SMALL else (4096, 8192, 12288):
+        a, b = (torch.randn(size, size, device=DEVICE, dtype=torch.bfloat16) for _ in range(2))
+        best = max(best, 2 * size**3 / min(seconds(lambda a=a, b=b: a @ b, 10)) / 1e12)
+    return best
+
+
+def copy_bandwidth() -> float:
+    """GB/s, bytes read and written."""
+    source = torch.empty((1 << 20) if SMALL else (1 << 30), device=DEVICE, dtype=torch.uint8)
+    target = torch.empty_like(source)
+    return 2 * source.numel() / min(seconds(lambda: target.copy_(source), 10)) / 1e9
+
+
+def build(shortcut: bool = True) -> UNetSpatioTemporalConditionModel:
+    """SVD's UNet with random weights, or a small one of the class."""
+    with torch.device(DEVICE):
+        if SMALL:
+            unet = random_unet(UNetConfig(channels=(32, 64), attention=(True, True), context_dim=1024), 4, 7)
+        else:
+            unet = UNetSpatioTemporalConditionModel(sample_size=96, num_attention_heads=(5, 10, 20, 20))
+    if shortcut:
+        use_single_token(unet)
+    return unet.to(DEVICE)
+
+
+def inputs(size: str, batch: int) -> tuple[torch.Tensor, ...]:
+    frames, rows, columns = SIZES[size]
+    if SMALL:
+        rows, columns = 8, 8
+    return (
+        torch.randn(batch, frames, 8, rows, columns, device=DEVICE),
+        torch.zeros(batch, device=DEVICE),
+        torch.randn(batch, 1, 1024, device=DEVICE),
+        torch.ones(batch, 3, device=DEVICE),
+    )
+
+
+def flops(size: str) -> float:
+    """TFLOP of one forward of one clip, counted by torch on this shape."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    unet = build()
+    with torch.no_grad(), autocast(), FlopCounterMode(display=False) as counter:
+        unet(*inputs(size, 1), return_dict=False)
+    return counter.get_total_flops() / 1e12
+
+
+def autocast() -> Any:
+    return torch.autocast(DEVICE.type, torch.bfloat16)
+
+
+def speed(size: str, peak: float) -> Iterator[dict[str, Any]]:
+    """Forward, and forward and backward, a clip and as a fraction of the matmul peak."""
+    work = flops(size)
+    unet = build().train()
+    modes = {"eager": unet}
+    if not SMALL:
+        modes["compiled"] = build().train()
+        for block in (
+            *modes["compiled"].down_blocks,
+            modes["compiled"].mid_block,
+            *modes["compiled"].up_blocks,
+        ):
+            block.compile()
+    for mode, model in modes.items():
+        for batch in BATCHES:
+            given = inputs(size, batch)
+
+            def forward(model=model, given=given) -> torch.Tensor:
+                with autocast():
+                    return model(*given, return_dict=False)[0]
+
+            def both(forward=forward, model=model) -> None:
+                forward().float().square().mean().backward()
+                model.zero_grad(set_to_none=True)
+
+            row: dict[str, Any] = {"size": size, "mode": mode, "batch": batch}
+            with part(row, "forward"), torch.no_grad():
+                spent = statistics.median(seconds(forward))
+                row |= {"forward_ms": 1e3 * spent, "forward_of_peak": batch * work / spent / peak}
+            with part(row, "forward_backward"):
+                spent = statistics.median(seconds(both))
+                row |= {
+                    "forward_backward_ms": 1e3 * spent,
+                    "forward_backward_of_peak": 3 * batch * work / spent / peak,
+                }
+            yield row
+    yield graphed(size, unet, work, peak)
+
+
+def graphed(size: str, unet: torch.nn.Module, work: float, peak: float) -> dict[str, Any]:
+    """One forward at batch 1, recorded and replayed: without the launches of some two thousand kernels."""
+    row: dict[str, Any] = {"size": size, "mode": "graph", "batch": 1}
+    with part(row, "forward"), torch.no_grad(), autocast():
+        given = inputs(size, 1)
+        replay = capture(lambda: unet(*given, return_dict=False)[0])
+        spent = statistics.median(seconds(replay))
+        row |= {"forward_ms": 1e3 * spent, "forward_of_peak": work / spent / peak}
+    return row
+
+
+def capture(run: Callable[[], Any]) -> Callable[[], Any]:
+    """A CUDA graph of `run`; without a GPU `run` itself."""
+    if DEVICE.type != "cuda":
+        return run
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(3):
+            run()
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        run()
+    return graph.replay
+
+
+def memory(size: str) -> Iterator[dict[str, Any]]:
+    """Peak of a step's activations in three ways, beside the number of bytes that counting gives."""
+    for mode in ("none", "diffusers", "layers"):
+        row: dict[str, Any] = {"size": size, "checkpointing": mode}
+        with part(row, "peak"):
+            unet = build(shortcut=mode == "layers").train()
+            if mode == "diffusers":
+                unet.enable_gradient_checkpointing()
+            if mode == "layers":
+                checkpoint_layers(unet)
+            given = inputs(size, 1)
+            with autocast():
+                saved = activations(unet, lambda unet=unet, given=given: unet(*given, return_dict=False))
+            row |= {"counted_gib": saved.bytes / 2**30, "counted_largest_layer_gib": saved.largest / 2**30}
+            del saved
+            _clear()
+            base = _peak(reset=True)
+            with autocast():
+                unet(*given, return_dict=False)[0].float().square().mean().backward()
+            gradients = sum(p.grad.numel() * 4 for p in unet.parameters() if p.grad is not None)
+            row |= {"peak_gib": (_peak() - base) / 2**30, "gradients_gib": gradients / 2**30}
+        yield row
+
+
+def optimizer_cost() -> dict[str, float]:
+    """Milliseconds of a fused AdamW update and of the average, over all weights."""
+    unet = build()
+    for parameter in unet.parameters():
+        parameter.grad = torch.zeros_like(parameter) if parameter.requires_grad else None
+    adamw = torch.optim.AdamW([p for p in unet.parameters() if p.requires_grad], fused=True)
+    ema = Ema(unet, 0.999)
+    return {
+        "adamw_ms": 1e3 * statistics.median(seconds(adamw.step)),
+        "ema_ms": 1e3 * statistics.median(seconds(lambda: ema.update(100))),
+    }
+
+
+def latency(size: str) -> Iterator[dict[str, Any]]:
+    """A look at batch 1: the forward to the last tap, eager and as a graph, and after 15 denoising forwards."""
+    model = VideoModel(build(), DiffusionConfig()).eval()
+    frames, rows, columns = SIZES[size]
+    if SMALL:
+        rows, columns = 8, 8
+    clip = torch.zeros(1, frames, 4, rows, columns, device=DEVICE)
+    sigma, still = torch.full((1,), 700.0, device=DEVICE), torch.zeros(1, device=DEVICE)
+    context = torch.randn(1, 1, 1024, device=DEVICE)
+    taps = (0, 1) if SMALL else (1, 2)
+
+    def look(output: bool = False) -> Any:
+        with torch.no_grad(), autocast():
+            return model.predict(clip, sigma, clip[:, 0], context, still, taps, output=output)
+
+    def imagined() -> None:
+        for _ in range(2 if SMALL else 15):
+            look(output=True)
+        look()
+
+    repeats = 3 if SMALL else 30
+    for mode, run in (
+        ("one forward", look),
+        ("graph", capture(look)),
+        ("15 denoising steps first", imagined),
+    ):
+        row: dict[str, Any] = {"size": size, "mode": mode}
+        with part(row, "latency"):
+            times = sorted(seconds(run, repeats))
+            row |= {
+                "p50_ms": 1e3 * times[len(times) // 2],
+                "p95_ms": 1e3 * times[int(0.95 * (len(times) - 1))],
+            }
+        yield row
+
+
+@contextmanager
+def part(row: dict[str, Any], name: str) -> Iterator[None]:
+    """A part whose failure for lack of memory is written down and is not the end."""
+    try:
+        yield
+    except torch.cuda.OutOfMemoryError:
+        row[f"{name}_left_out"] = "out of memory"
+    finally:
+        _clear()
+
+
+def in_time(rows: Iterator[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows that begin before the budget is spent, and a last one that says where it was."""
+    found = []
+    for row in rows:
+        found.append(row)
+        if time.perf_counter() - START > BUDGET:
+            found.append({"left_out": f"all after {BUDGET:.0f} s"})
+            break
+    return found
+
+
+def _wait() -> None:
+    if DEVICE.type == "cuda":
+        torch.cuda.synchronize()
+
+
+def _clear() -> None:
+    gc.collect()
+    if DEVICE.type == "cuda":
+        torch.cuda.empty_cache()
+
+
+def _peak(reset: bool = False) -> int:
+    if DEVICE.type != "cuda":
+        return 0
+    if reset:
+        torch.cuda.reset_peak_memory_stats()
+        return torch.cuda.memory_allocated()
+    return torch.cuda.max_memory_allocated()
+
+
+def rounded(value: Any) -> Any:
+    """The same tree with four digits."""
+    if isinstance(value, dict):
+        return {key: rounded(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [rounded(item) for item in value]
+    return float(f"{value:.4g}") if isinstance(value, float) else value
+
+
+def main() -> None:
+    torch.manual_seed(0)
+    peak = matmul_peak()
+    found: dict[str, Any] = {
+        "device": torch.cuda.get_device_name() if DEVICE.type == "cuda" else "CPU", "small": SMALL,
+        "precision": "bf16 autocast, float32 weights", "torch": torch.__version__, "cuda": torch.version.cuda,
+        "diffusers": diffusers.__version__, "matmul_tflops": peak, "copy_gb_per_s": copy_bandwidth(),
+    }  # fmt: skip
+    found["optimizer"] = optimizer_cost()
+    found["latency"] = in_time(row for size in SIZES for row in latency(size))
+    found["memory"] = in_time(row for size in SIZES for row in memory(size))
+    found["speed"] = in_time(row for size in SIZES for row in speed(size, peak))
+    found["seconds"] = time.perf_counter() - START
+    text = json.dumps(rounded(found), indent=1)
+    print(text)
+    if not SMALL:
+        name = found["device"].lower().replace(" ", "_")
+        (RESULTS / f"gpu_{name}.json").write_text(text + "\n")
+
+
+if __name__ == "__main__":
+    main()
