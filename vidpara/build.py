@@ -35,6 +35,7 @@ from vidpara.models.autoencoder import Autoencoder, PatchPCA, Pixels, SVDAutoenc
 from vidpara.models.checkpointing import checkpoint_layers
 from vidpara.models.cross_attention import use_single_token
 from vidpara.models.dinov3 import ImageModel, random_vit
+from vidpara.models.lora import add_lora
 from vidpara.models.svd import VideoModel, random_unet
 from vidpara.policy import Head, ImagePolicy, Policy, VideoPolicy
 from vidpara.types import Batch, Workspace
@@ -138,6 +139,8 @@ def build_unet(config: UNetConfig, latent_channels: int, frames: int) -> UNetSpa
             _say(f"{config.weights}: {change}")
     if config.single_token:
         use_single_token(unet)
+    if config.lora:
+        add_lora(unet, config.lora)
     if config.checkpointing:
         checkpoint_layers(unet)
     return unet

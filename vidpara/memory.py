@@ -27,6 +27,8 @@ from vidpara.types import Actions, Batch, Camera, Start, Workspace
 
 FLOAT = 4
 """Bytes of a float32: weights, gradients, moments and the average are kept in it; autocast makes the bf16 copies."""
+MOMENTS = {"adamw": 8, "adamw8bit": 2, "muon": 4}
+"""Bytes of the optimiser's state a trained weight."""
 GIB = 2**30
 Sharding = Literal["ddp", "fsdp2"]
 
@@ -72,7 +74,7 @@ def plan(config: TrainPolicyConfig | TrainVideoConfig, gpus: int, sharding: Shar
         trained,
         weights=FLOAT * parameters // share,
         gradients=FLOAT * trained // share,
-        optimizer=2 * FLOAT * trained // share,
+        optimizer=MOMENTS[config.optimizer.kind] * trained // share,
         average=FLOAT * trained // share if config.trainer.ema else 0,
         activations=saved.bytes,
         largest_block=saved.largest,
@@ -87,7 +89,7 @@ def report(config: TrainPolicyConfig | TrainVideoConfig, gpus: int) -> str:
     notes = {
         "weights": f"{found.parameters / 1e6:,.1f} M parameters, frozen encoders included",
         "gradients": f"{found.trained / 1e6:,.1f} M are trained",
-        "optimizer": "two moments",
+        "optimizer": f"state of {config.optimizer.kind}",
         "average": "exponential average of the weights (trainer.ema)",
         "activations": f"kept for the backward pass, {config.trainer.batch_size} clips",
         "largest_block": "inside of one checkpointed layer" if found.largest_block else "no checkpointing",

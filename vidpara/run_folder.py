@@ -28,6 +28,7 @@ from vidpara.model_card import model_card
 from vidpara.models.autoencoder import Autoencoder, SVDAutoencoder
 from vidpara.models.diffusion import scheduler
 from vidpara.models.image_encoder import CLIPContext
+from vidpara.models.lora import merge_lora
 from vidpara.models.svd import VideoModel
 from vidpara.policy import Policy
 from vidpara.types import Workspace
@@ -41,6 +42,7 @@ def save_video(run: Path, model: VideoModel, autoencoder: Autoencoder, image_enc
 
     The autoencoder's latents are what the UNet works in, so it is always there, in `autoencoder`.
     """
+    merge_lora(model.unet)
     if isinstance(autoencoder, SVDAutoencoder) and isinstance(image_encoder, CLIPContext):
         StableVideoDiffusionPipeline(
             vae=autoencoder.vae,
@@ -116,7 +118,7 @@ def load_policy(run: Path, denoising_steps: int = 0) -> Policy:
     own = replace(
         config,
         autoencoder=saved,
-        unet=replace(config.unet, weights=str(run)),
+        unet=replace(config.unet, weights=str(run), lora=0),  # merged when it was saved
         vit=replace(config.vit, weights=str(run / "vit")),
         policy=replace(config.policy, denoising_steps=denoising_steps or config.policy.denoising_steps),
     )

@@ -5,10 +5,17 @@ from __future__ import annotations
 import math
 
 import pytest
+import torch
 from torch import nn
 
 from vidpara.config import OptimizerConfig
-from vidpara.training.optimizer import ParamGroup, build_optimizer, lr_at
+from vidpara.training.optimizer import (
+    ParamGroup,
+    build_optimizer,
+    load_optimizer_tensors,
+    lr_at,
+    optimizer_tensors,
+)
 
 CONFIG = OptimizerConfig(lr=2.0, warmup=4, decay="cosine")
 
@@ -47,3 +54,33 @@ def test_every_trainable_parameter_is_in_exactly_one_group():
         build_optimizer(model, [weight, ParamGroup("all", list(model.parameters()), 1.0)], OptimizerConfig())
     model.bias.requires_grad_(False)
     build_optimizer(model, [weight], OptimizerConfig())
+
+
+def test_moments_in_eight_bits_survive_a_checkpoint():
+    pytest.importorskip("bitsandbytes")
+    config = OptimizerConfig(kind="adamw8bit", lr=1e-2)
+
+    def made() -> tuple[nn.Module, torch.optim.Optimizer]:
+        torch.manual_seed(0)
+        model = nn.Linear(128, 64)
+        return model, build_optimizer(model, [ParamGroup("all", list(model.parameters()), 1e-2)], config)
+
+    def steps(model: nn.Module, optimizer: torch.optim.Optimizer, count: int) -> None:
+        for index in range(count):
+            model(
+                torch.randn(4, 128, generator=torch.Generator().manual_seed(index))
+            ).square().mean().backward()
+            optimizer.step()
+            optimizer.zero_grad()
+
+    whole, moved = made(), made()
+    steps(*whole, 3)
+    steps(*moved, 3)
+    tensors = optimizer_tensors(*moved)
+    assert tensors["weight/state1"].dtype == torch.uint8
+    fresh = made()
+    fresh[0].load_state_dict(moved[0].state_dict())
+    load_optimizer_tensors(*fresh, tensors)
+    steps(*whole, 2)
+    steps(*fresh, 2)
+    assert torch.equal(whole[0].weight, fresh[0].weight)

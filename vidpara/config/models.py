@@ -41,6 +41,8 @@ class UNetConfig:
     single_token: bool = True
     """Use that the context is one token: cross-attention is then a linear map of it, exactly. What has no effect there
     (queries, keys) is frozen."""
+    lora: int = 0
+    """Rank of adapters that learn in the UNet's place (peft); 0 trains its own weights."""
     checkpointing: bool = False
     """Keep only the inputs of every layer and compute the rest again in the backward pass: a twentieth of the memory
     for a third more compute."""

@@ -10,9 +10,10 @@ from typing import Literal
 class OptimizerConfig:
     """The optimizer, with a learning rate per parameter group."""
 
-    kind: Literal["adamw", "muon"] = "adamw"
-    """`muon`: orthogonalised momentum for the video UNet's matrices and filters, AdamW for the rest. Learns from random
-    weights in fewer steps; not for sharded weights."""
+    kind: Literal["adamw", "adamw8bit", "muon"] = "adamw"
+    """`adamw8bit`: moments in 8 bits (bitsandbytes), a quarter of their memory. `muon`: orthogonalised momentum for the
+    video UNet's matrices and filters, AdamW for the rest; learns from random weights in fewer steps. Only `adamw` takes
+    divided weights."""
     lr: float = 1e-3
     backbone_lr: float | None = None
     """Learning rate of the video UNet, in both stages; None uses `lr`."""

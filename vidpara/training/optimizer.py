@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from vidpara.cli import UserError
 from vidpara.config import OptimizerConfig
 from vidpara.training.divided import like
 from vidpara.training.muon import Muon
@@ -39,8 +40,8 @@ def lr_at(step: int, steps: int, config: OptimizerConfig, base: float | None = N
 
 def build_optimizer(
     model: nn.Module, groups: Sequence[ParamGroup], config: OptimizerConfig
-) -> torch.optim.AdamW:
-    """Fused AdamW, or Muon for the matrices of hidden groups; vectors (biases, norms) have no weight decay.
+) -> torch.optim.Optimizer:
+    """Fused AdamW, also in 8 bits, or Muon for the matrices of hidden groups; vectors have no weight decay.
 
     Raises:
         ValueError: a trainable parameter is in no group or in several, or a group holds a foreign one.
@@ -72,7 +73,20 @@ def build_optimizer(
                 )
     if config.kind == "muon":
         return Muon(settings, config.lr, config.betas)
+    if config.kind == "adamw8bit":
+        return _adamw_8bit(settings, config)
     return torch.optim.AdamW(settings, lr=config.lr, betas=config.betas, fused=True)
+
+
+def _adamw_8bit(settings: list[dict[str, Any]], config: OptimizerConfig) -> torch.optim.Optimizer:
+    """AdamW whose moments are quantised block by block (Dettmers et al. 2022); small tensors keep theirs in float32."""
+    try:
+        from bitsandbytes.optim import AdamW8bit
+    except ModuleNotFoundError as missing:
+        raise UserError(
+            "optimizer.kind adamw8bit needs the package 'bitsandbytes'; install the extra: pip install -e '.[8bit]'"
+        ) from missing
+    return AdamW8bit(settings, lr=config.lr, betas=config.betas)
 
 
 def set_lr(optimizer: torch.optim.Optimizer, step: int, steps: int, config: OptimizerConfig) -> None:
@@ -84,7 +98,7 @@ def set_lr(optimizer: torch.optim.Optimizer, step: int, steps: int, config: Opti
 def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     """The optimizer's state as flat tensors named PARAMETER/STATE, ready for safetensors."""
     return {
-        f"{name}/{key}": value
+        f"{name}/{key}": torch.as_tensor(value)
         for name, parameter in _trainable(model)
         for key, value in optimizer.state.get(parameter, {}).items()
     }
@@ -98,8 +112,12 @@ def load_optimizer_tensors(
     for flat, value in tensors.items():
         name, key = flat.rsplit("/", 1)
         parameter = parameters[name]
-        moment = value.shape == parameter.shape  # the other state is a count of steps
-        optimizer.state[parameter][key] = like(value, parameter) if moment else value.to(parameter.device)
+        if value.shape == parameter.shape:
+            optimizer.state[parameter][key] = like(value, parameter)
+        elif key == "step" and not isinstance(optimizer, torch.optim.AdamW | Muon):
+            optimizer.state[parameter][key] = int(value)  # bitsandbytes counts in Python
+        else:
+            optimizer.state[parameter][key] = value.to(parameter.device)
 
 
 def _trainable(model: nn.Module) -> list[tuple[str, nn.Parameter]]:

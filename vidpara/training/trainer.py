@@ -70,9 +70,9 @@ def train(
             f"the launch asks for {accelerator.distributed_type.value}; the trainer divides weights by FSDP2 itself: "
             "launch with accelerate_configs/fsdp2.yaml, or accelerate_configs/zero2.yaml for ZeRO-2's trade"
         )
-    if optimizer.kind == "muon" and sharding:
+    if optimizer.kind != "adamw" and sharding:
         raise UserError(
-            "optimizer.kind muon needs whole matrices, FSDP2 divides them; set --optimizer.kind adamw"
+            f"optimizer.kind {optimizer.kind} needs whole tensors, FSDP2 divides them; set --optimizer.kind adamw"
         )
     found = checkpoint.latest(run)
     saved = checkpoint.load(found) if found else None

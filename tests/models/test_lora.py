@@ -1,0 +1,45 @@
+"""Adapters through the real peft; skipped where the extra is not installed."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+
+from vidpara.build import build_unet
+from vidpara.config import UNetConfig
+from vidpara.models.lora import add_lora, merge_lora
+from vidpara.models.svd import random_unet
+
+pytest.importorskip("peft")
+SMALL = UNetConfig(channels=(32, 64), attention=(True, True), context_dim=16)
+
+
+def inputs():
+    return torch.randn(1, 3, 8, 8, 8), torch.tensor([1.0]), torch.randn(1, 1, 16), torch.rand(1, 3)
+
+
+def test_adapters_begin_as_nothing_learn_alone_and_merge_into_an_ordinary_unet():
+    plain = random_unet(SMALL, 4, 3)
+    adapted, given = copy.deepcopy(plain), inputs()
+    add_lora(adapted, rank=2)
+    before = adapted(*given).sample
+    torch.testing.assert_close(before, plain(*given).sample)
+    learning = [name for name, parameter in adapted.named_parameters() if parameter.requires_grad]
+    assert learning and all("lora_" in name for name in learning)
+    optimizer = torch.optim.SGD([p for p in adapted.parameters() if p.requires_grad], lr=1.0)
+    for _ in range(2):  # the first step moves only the factor that begins at zero
+        adapted(*given).sample.square().mean().backward()
+        optimizer.step()
+    after = adapted(*given).sample
+    assert not torch.allclose(after, before)
+    merge_lora(adapted)
+    assert adapted.state_dict().keys() == plain.state_dict().keys()
+    torch.testing.assert_close(adapted(*given).sample, after)
+
+
+def test_the_option_trains_a_hundredth_of_the_weights():
+    unet = build_unet(UNetConfig(channels=(64, 64), attention=(True, True), context_dim=16, lora=1), 4, 3)
+    trained = sum(p.numel() for p in unet.parameters() if p.requires_grad)
+    assert 0 < trained < 0.02 * sum(p.numel() for p in unet.parameters())
