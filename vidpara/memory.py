@@ -57,8 +57,11 @@ def plan(config: TrainPolicyConfig | TrainVideoConfig, gpus: int, sharding: Shar
     With `fsdp2` weights, gradients, moments and average are divided among them; the layer at work is gathered whole.
 
     Raises:
-        UserError: the image size is not known, because there are no rollouts yet and `data.size` is not set.
+        UserError: the image size is not known, because there are no rollouts yet and `data.size` is not set; or there are
+            adapters, which peft cannot make of fake tensors.
     """
+    if config.unet.lora:
+        raise UserError("the plan does not count adapters; leave --unet.lora out to see what all weights would take")
     size = _image_size(config.data)
     half = config.trainer.precision != "no"  # `auto` is bf16 on every GPU that one would plan for
     with FakeTensorMode():
