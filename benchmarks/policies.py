@@ -11,7 +11,7 @@ import torch
 from vidpara.build import build_policy
 from vidpara.cli import load
 from vidpara.config import TrainPolicyConfig
-from vidpara.memory import _autoencoder
+from vidpara.memory import shaped_autoencoder
 from vidpara.policy import VideoPolicy
 from vidpara.types import Actions, Batch, Camera, Observation, Start, Workspace
 
@@ -33,7 +33,7 @@ def settings(*flags: str) -> TrainPolicyConfig:
 
 def policy(config: TrainPolicyConfig) -> VideoPolicy:
     torch.manual_seed(0)
-    made = build_policy(config, _autoencoder(config), SPACE)
+    made = build_policy(config, shaped_autoencoder(config), SPACE)
     assert isinstance(made, VideoPolicy)
     return made
 

@@ -39,7 +39,7 @@ def in_the_root(monkeypatch: pytest.MonkeyPatch):
 def test_the_planned_activations_are_those_of_a_real_forward(checkpointing: str):
     config = load(TrainPolicyConfig, [*FILES, *FLAGS, "--unet.checkpointing", checkpointing])
     planned = memory.plan(config, 1)
-    autoencoder = memory._autoencoder(config)
+    autoencoder = memory.shaped_autoencoder(config)
     space = memory.Workspace((32, 32), (-1.0, -1.0, 0.0), (1.0, 1.0, 1.0), ((1.0, 0.0, 0.0),) * 3)
     model = build_policy(config, autoencoder, space).train()
     batch = default_collate([sample(i, autoencoder.channels, model.image_encoder.dim) for i in range(2)])

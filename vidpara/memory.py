@@ -57,11 +57,13 @@ def plan(config: TrainPolicyConfig | TrainVideoConfig, gpus: int, sharding: Shar
     With `fsdp2` weights, gradients, moments and average are divided among them; the layer at work is gathered whole.
 
     Raises:
-        UserError: the image size is not known, because there are no rollouts yet and `data.size` is not set; or there are
-            adapters, which peft cannot make of fake tensors.
+        UserError: the image size is not known, because there are no rollouts yet and `data.size` is not set; or there
+            are adapters, which peft cannot make of fake tensors.
     """
     if config.unet.lora:
-        raise UserError("the plan does not count adapters; leave --unet.lora out to see what all weights would take")
+        raise UserError(
+            "the plan does not count adapters; leave --unet.lora out to see what all weights would take"
+        )
     size = _image_size(config.data)
     half = config.trainer.precision != "no"  # `auto` is bf16 on every GPU that one would plan for
     with FakeTensorMode():
@@ -161,7 +163,7 @@ def activations(model: nn.Module, run: Callable[[], Any]) -> Saved:
 def _model(config: TrainPolicyConfig | TrainVideoConfig, size: tuple[int, int]) -> tuple[nn.Module, _Shape]:
     """The model that is trained, and what a batch for it looks like. Inside fake mode."""
     if isinstance(config, TrainVideoConfig):
-        autoencoder = _autoencoder(config)
+        autoencoder = shaped_autoencoder(config)
         unet = build_unet(config.unet, autoencoder.channels, config.data.clip.frames)
         model: nn.Module = VideoModel(unet, config.diffusion, autoencoder.condition_scale)
         context = unet.config.cross_attention_dim
@@ -169,7 +171,7 @@ def _model(config: TrainPolicyConfig | TrainVideoConfig, size: tuple[int, int]) 
         if config.video_run and not (config.video_run / "unet").is_dir():
             config = replace(config, video_run=None)  # not trained yet; its UNet is of the same shape
         config = from_video_run(config)
-        autoencoder = Pixels() if config.policy.kind == "image" else _autoencoder(config)
+        autoencoder = Pixels() if config.policy.kind == "image" else shaped_autoencoder(config)
         space = Workspace(
             size, (-1.0, -1.0, 0.0), (1.0, 1.0, 1.0), ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
         )
@@ -187,8 +189,8 @@ class _Shape(NamedTuple):
     context: int
 
 
-def _autoencoder(config: TrainPolicyConfig | TrainVideoConfig) -> Autoencoder:
-    """Without rollouts there is nothing to fit a PCA on; here its shape is enough."""
+def shaped_autoencoder(config: TrainPolicyConfig | TrainVideoConfig) -> Autoencoder:
+    """The autoencoder of a configuration; a PCA, which is fitted on rollouts, with zeros of its shape instead."""
     chosen = config.autoencoder
     if chosen.kind == "patch_pca":
         values = 3 * chosen.patch**2

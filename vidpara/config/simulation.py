@@ -45,7 +45,7 @@ class ExpertConfig:
     max_steps: int = 600
     speed: float = 1.0
     """Fraction of OSC_POSE's largest translation (0.05 m) that one command may ask for."""
-    mistakes: float = 0.0
+    recoveries: float = 0.0
     """Share of demonstrations that begin after a mistake (the object set down beside its goal, or a missed grasp)."""
     stay_in_view: bool = True
     """An attempt during which the end effector leaves the image counts as failed."""

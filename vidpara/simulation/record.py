@@ -52,15 +52,17 @@ def record(
 ) -> Demonstration | None:
     """One demonstration from `start`, None if the expert fails (or leaves the image, with `expert.stay_in_view`).
 
-    With `expert.mistakes` some begin after a mistake. The hand first stands still for the rows that are dropped and one
-    more, so that the file's first row shows the state in which a policy's episode begins. Observations are taken after
-    each action, states before.
+    With `expert.recoveries` some begin after a mistake. The hand first stands still for the rows that are dropped and
+    one more, so that the file's first row shows the state in which a policy's episode begins. Observations are taken
+    after each action, states before.
     """
     simulator.reset(start)
-    still = STILL
+    still, lifted = STILL, False
     for action in mistake(simulator, expert, start.seed):
-        simulator.step(action)
-        still = np.append(STILL[:-1], action[-1])
+        _, progress = simulator.step(action)
+        still, lifted = np.append(STILL[:-1], action[-1]), progress.lifted
+    if lifted or simulator.succeeded():
+        return None  # a mistake that was none: the object is in the hand, or in its goal
     view = simulator.config.camera
     cameras = {view: view} | ({"eye_in_hand": WRIST} if wrist_camera else {})
     images: dict[str, list[np.ndarray]] = {name: [] for name in cameras}
@@ -78,8 +80,6 @@ def record(
 
     for _ in range(DROPPED + 1):
         take(still)
-    if simulator.succeeded():
-        return None  # a mistake that was none
     for action in commands(simulator, expert):
         take(action)
     if not simulator.succeeded():
