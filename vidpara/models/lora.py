@@ -20,7 +20,7 @@ def add_lora(unet: nn.Module, rank: int) -> None:
         UserError: peft is not installed, or no layer fits.
     """
     try:
-        from peft import LoraConfig, inject_adapter_in_model
+        from peft import LoraConfig, inject_adapter_in_model  # pyright: ignore[reportMissingImports]
     except ModuleNotFoundError as missing:
         raise UserError(
             "unet.lora needs the package 'peft'; install the extra: pip install -e '.[peft]'"

@@ -81,7 +81,7 @@ def build_optimizer(
 def _adamw_8bit(settings: list[dict[str, Any]], config: OptimizerConfig) -> torch.optim.Optimizer:
     """AdamW whose moments are quantised block by block (Dettmers et al. 2022); small tensors keep theirs in float32."""
     try:
-        from bitsandbytes.optim import AdamW8bit
+        from bitsandbytes.optim import AdamW8bit  # pyright: ignore[reportMissingImports]
     except ModuleNotFoundError as missing:
         raise UserError(
             "optimizer.kind adamw8bit needs the package 'bitsandbytes'; install the extra: pip install -e '.[8bit]'"
