@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import errno
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -248,3 +249,16 @@ def test_the_stage_sees_the_command_line_as_given(write: Write):
     argv = [write("a.yaml", "episodes: 1\n"), "--seed", "2"]
     cli.main(EvaluateConfig, lambda config, argv: seen.append(argv), argv)
     assert seen == [argv]
+
+
+def test_a_reader_that_has_had_enough_is_no_error():
+    """`reproduce ... --dry_run | head -1`: the pipe is closed while there is more to say."""
+    program = (
+        "import sys\nfrom vidpara.cli import reported\n"
+        "with reported():\n    for _ in range(100_000):\n        print('a line')\n    sys.stdout.flush()\n"
+    )
+    command = f"{shlex.quote(sys.executable)} -c {shlex.quote(program)} | head -1"
+    ended = subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {command}"], capture_output=True, text=True, check=False
+    )
+    assert (ended.stdout, ended.stderr, ended.returncode) == ("a line\n", "", 0)

@@ -15,6 +15,7 @@ import errno
 import io
 import itertools
 import json
+import os
 import sys
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -73,6 +74,9 @@ def reported() -> Iterator[None]:
     except KeyboardInterrupt:
         print("interrupted; the same command goes on where this one stopped", file=sys.stderr)
         raise SystemExit(130) from None
+    except BrokenPipeError:  # whoever read the output, such as `head`, has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(0) from None
     except Exception as error:
         if (line := _one_line(error)) is None:
             raise
