@@ -13,12 +13,10 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-from diffusers import StableVideoDiffusionPipeline
 from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError
 from safetensors.torch import load_file, save_file
 from torch import nn
-from transformers import CLIPImageProcessor
 
 from vidpara import cli
 from vidpara.build import build_policy, build_reader
@@ -44,6 +42,11 @@ def save_video(run: Path, model: VideoModel, autoencoder: Autoencoder, image_enc
     """
     merge_lora(model.unet)
     if isinstance(autoencoder, SVDAutoencoder) and isinstance(image_encoder, CLIPContext):
+        from diffusers import (
+            StableVideoDiffusionPipeline,
+        )  # only here: the import is slow, and warns of torchvision
+        from transformers import CLIPImageProcessor
+
         StableVideoDiffusionPipeline(
             vae=autoencoder.vae,
             image_encoder=image_encoder.clip,

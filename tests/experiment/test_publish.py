@@ -52,7 +52,8 @@ def finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Plan:
         results.write(judged.product, result(name, placed))
         steps |= {policy.name: policy, judged.name: judged}
         file = Path("results/study") / f"{name}.json"
-        cells.append(Cell(name, name.partition("-")[0], {}, "", (policy.name, judged.name), file))
+        swept = {"trainer.seed": int(name[-1])}
+        cells.append(Cell(name, name.partition("-")[0], swept, "", (policy.name, judged.name), file))
     missing = step("joint-seed1 evaluate", "evaluate_policy", Path("runs/absent/result.json"))
     cells.append(
         Cell("joint-seed1", "joint", {}, "", (missing.name,), Path("results/study/joint-seed1.json"))

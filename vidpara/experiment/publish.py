@@ -138,12 +138,14 @@ def comparisons(plan: Plan, found: Mapping[str, Results]) -> Iterator[str]:
 
 
 def _pairs(plan: Plan, found: Mapping[str, Results]) -> Iterator[tuple[str, str]]:
-    """Declared pairs of finished cells, suffix by suffix."""
+    """Declared pairs of finished cells that agree in their test and in all swept values that both have."""
+    finished = [cell for cell in plan.cells if cell.name in found]
     for a, b in plan.experiment.compare:
-        for one, other in itertools.product(found, found):
-            suffix = one.removeprefix(a)
-            if one.startswith(a) and other == f"{b}{suffix}" and (not suffix or suffix.startswith("-")):
-                yield one, other
+        for one, other in itertools.product(finished, finished):
+            shared = one.swept.keys() & other.swept.keys()
+            alike = one.test == other.test and all(one.swept[key] == other.swept[key] for key in shared)
+            if (one.recipe, other.recipe) == (a, b) and alike:
+                yield one.name, other.name
 
 
 def _films(plan: Plan, found: Mapping[str, Results]) -> None:
