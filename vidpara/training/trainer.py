@@ -65,6 +65,8 @@ def train(
     """
     sharding = requested()
     accelerator = _accelerator(config)
+    if accelerator.num_processes == 1:
+        sharding = None  # nothing to divide among
     if accelerator.distributed_type in ELSEWHERE:
         raise UserError(
             f"the launch asks for {accelerator.distributed_type.value}; the trainer divides weights by FSDP2 itself: "
