@@ -13,7 +13,6 @@ from __future__ import annotations
 import gc
 import json
 import statistics
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,24 +20,19 @@ from typing import Any
 
 import diffusers
 import torch
-from diffusers import UNetSpatioTemporalConditionModel
 
+from benchmarks.full_size import DEVICE, SIZES, SMALL, autocast, build, flops, inputs
 from benchmarks.harness import RESULTS
-from vidpara.config import DiffusionConfig, UNetConfig
+from vidpara.config import DiffusionConfig
 from vidpara.memory import activations
 from vidpara.models.checkpointing import checkpoint_layers
-from vidpara.models.cross_attention import use_single_token
-from vidpara.models.svd import VideoModel, random_unet
+from vidpara.models.svd import VideoModel
 from vidpara.training.ema import Ema
 
-SMALL = "--small" in sys.argv
 BUDGET = 450.0
 """Seconds after which no further row begins."""
-SIZES = {"7x320x576": (7, 40, 72), "14x256x256": (14, 32, 32)}
-"""Frames and latent rows and columns."""
 BATCHES = (1,) if SMALL else (1, 2, 4, 8)
 REPEATS = 2 if SMALL else 8
-DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 START = time.perf_counter()
 
 
@@ -69,44 +63,6 @@ def copy_bandwidth() -> float:
     source = torch.empty((1 << 20) if SMALL else (1 << 30), device=DEVICE, dtype=torch.uint8)
     target = torch.empty_like(source)
     return 2 * source.numel() / min(seconds(lambda: target.copy_(source), 10)) / 1e9
-
-
-def build(shortcut: bool = True) -> UNetSpatioTemporalConditionModel:
-    """SVD's UNet with random weights, or a small one of the class."""
-    with torch.device(DEVICE):
-        if SMALL:
-            unet = random_unet(UNetConfig(channels=(32, 64), attention=(True, True), context_dim=1024), 4, 7)
-        else:
-            unet = UNetSpatioTemporalConditionModel(sample_size=96, num_attention_heads=(5, 10, 20, 20))
-    if shortcut:
-        use_single_token(unet)
-    return unet.to(DEVICE)
-
-
-def inputs(size: str, batch: int) -> tuple[torch.Tensor, ...]:
-    frames, rows, columns = SIZES[size]
-    if SMALL:
-        rows, columns = 8, 8
-    return (
-        torch.randn(batch, frames, 8, rows, columns, device=DEVICE),
-        torch.zeros(batch, device=DEVICE),
-        torch.randn(batch, 1, 1024, device=DEVICE),
-        torch.ones(batch, 3, device=DEVICE),
-    )
-
-
-def flops(size: str) -> float:
-    """TFLOP of one forward of one clip, counted by torch on this shape."""
-    from torch.utils.flop_counter import FlopCounterMode
-
-    unet = build()
-    with torch.no_grad(), autocast(), FlopCounterMode(display=False) as counter:
-        unet(*inputs(size, 1), return_dict=False)
-    return counter.get_total_flops() / 1e12
-
-
-def autocast() -> Any:
-    return torch.autocast(DEVICE.type, torch.bfloat16)
 
 
 def speed(size: str, peak: float) -> Iterator[dict[str, Any]]:

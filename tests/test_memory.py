@@ -38,7 +38,7 @@ def in_the_root(monkeypatch: pytest.MonkeyPatch):
 @pytest.mark.parametrize("checkpointing", ["False", "True"])
 def test_the_planned_activations_are_those_of_a_real_forward(checkpointing: str):
     config = load(TrainPolicyConfig, [*FILES, *FLAGS, "--unet.checkpointing", checkpointing])
-    planned = memory.plan(config, 1)
+    planned = memory.plan(config)
     autoencoder = memory.shaped_autoencoder(config)
     space = memory.Workspace((32, 32), (-1.0, -1.0, 0.0), (1.0, 1.0, 1.0), ((1.0, 0.0, 0.0),) * 3)
     model = build_policy(config, autoencoder, space).train()
@@ -54,7 +54,8 @@ def test_the_planned_activations_are_those_of_a_real_forward(checkpointing: str)
 
 def test_sharding_divides_what_is_kept_for_each_weight():
     config = load(TrainVideoConfig, ["configs/video/stage_one.yaml", "configs/pocket.yaml", *FLAGS])
-    whole, shared = memory.plan(config, 4), memory.plan(config, 4, "fsdp2")
+    whole = memory.plan(config)
+    shared = whole.divided(4)
     assert shared.optimizer == whole.optimizer // 4
     assert shared.activations == whole.activations
     assert "fsdp2" in memory.report(config, 4)
@@ -80,11 +81,11 @@ def test_the_published_size_is_planned_from_its_configuration_alone(tmp_path: Pa
     ]
     size = ["--data.size", "64", "64", "--trainer.batch_size", "1", "--unet.checkpointing", "True"]
     config = load(TrainPolicyConfig, ["configs/policy/joint.yaml", "configs/full.yaml", *flags, *size])
-    found = memory.plan(config, 1)
+    found = memory.plan(config)
     assert 1_524.6e6 < found.parameters < 1_625e6  # SVD's UNet, its autoencoder and the head
 
 
 def test_an_unknown_image_size_is_one_clear_error():
     config = load(TrainPolicyConfig, [*FILES, "--data.rollouts", "absent.hdf5"])
     with pytest.raises(UserError, match=r"give --data\.size ROWS COLUMNS"):
-        memory.plan(config, 1)
+        memory.plan(config)

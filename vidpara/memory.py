@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -30,7 +30,6 @@ FLOAT = 4
 MOMENTS = {"adamw": 8, "adamw8bit": 2, "muon": 4}
 """Bytes of the optimiser's state a trained weight."""
 GIB = 2**30
-Sharding = Literal["ddp", "fsdp2"]
 
 
 class Plan(NamedTuple):
@@ -50,11 +49,14 @@ class Plan(NamedTuple):
     def total(self) -> int:
         return sum(self[2:])
 
+    def divided(self, gpus: int) -> Plan:
+        """The same under FSDP2: what is kept for each weight is divided; the layer at work is gathered whole."""
+        kept = ("weights", "gradients", "optimizer", "average")
+        return self._replace(**{name: getattr(self, name) // gpus for name in kept})
 
-def plan(config: TrainPolicyConfig | TrainVideoConfig, gpus: int, sharding: Sharding = "ddp") -> Plan:
-    """The memory that one step of this training takes on each of `gpus` GPUs.
 
-    With `fsdp2` weights, gradients, moments and average are divided among them; the layer at work is gathered whole.
+def plan(config: TrainPolicyConfig | TrainVideoConfig) -> Plan:
+    """The memory that one step of this training takes on one GPU, or on each of several under DDP.
 
     Raises:
         UserError: the image size is not known, because there are no rollouts yet and `data.size` is not set; or there
@@ -73,14 +75,13 @@ def plan(config: TrainPolicyConfig | TrainVideoConfig, gpus: int, sharding: Shar
             saved = activations(model.train(), lambda: model(batch))
         sizes = [(parameter.numel(), parameter.requires_grad) for parameter in model.parameters()]
     parameters, trained = sum(n for n, _ in sizes), sum(n for n, learns in sizes if learns)
-    share = gpus if sharding == "fsdp2" else 1
     return Plan(
         parameters,
         trained,
-        weights=FLOAT * parameters // share,
-        gradients=FLOAT * trained // share,
-        optimizer=MOMENTS[config.optimizer.kind] * trained // share,
-        average=FLOAT * trained // share if config.trainer.ema else 0,
+        weights=FLOAT * parameters,
+        gradients=FLOAT * trained,
+        optimizer=MOMENTS[config.optimizer.kind] * trained,
+        average=FLOAT * trained if config.trainer.ema else 0,
         activations=saved.bytes,
         largest_block=saved.largest,
     )
@@ -88,9 +89,8 @@ def plan(config: TrainPolicyConfig | TrainVideoConfig, gpus: int, sharding: Shar
 
 def report(config: TrainPolicyConfig | TrainVideoConfig, gpus: int) -> str:
     """What a training takes on `gpus` GPUs, as a table for a terminal."""
-    ways: tuple[Sharding, ...] = ("ddp", "fsdp2") if gpus > 1 else ("ddp",)
-    plans = [plan(config, gpus, way) for way in ways]
-    found = plans[0]
+    found = plan(config)
+    ways = {"ddp": found, "fsdp2": found.divided(gpus)} if gpus > 1 else {"one GPU": found}
     notes = {
         "weights": f"{found.parameters / 1e6:,.1f} M parameters, frozen encoders included",
         "gradients": f"{found.trained / 1e6:,.1f} M are trained",
@@ -100,11 +100,10 @@ def report(config: TrainPolicyConfig | TrainVideoConfig, gpus: int) -> str:
         "largest_block": "inside of one checkpointed layer" if found.largest_block else "no checkpointing",
         "total": "beside what CUDA and the libraries use themselves",
     }
-    head = f"on each of {gpus} GPUs (GiB)" if gpus > 1 else "on one GPU (GiB)"
-    lines = [f"{head:<28}" + "".join(f"{way:>9}" for way in ways if gpus > 1)]
+    lines = [f"{f'GiB on each of {gpus}':<19}" + "".join(f"{way:>9}" for way in ways)]
     for name, note in notes.items():
-        sizes = "".join(f"{getattr(each, name) / GIB:9.2f}" for each in plans)
-        lines.append(f"{name.replace('_', ' '):<{28 if gpus > 1 else 19}}{sizes}  {note}")
+        sizes = "".join(f"{getattr(way, name) / GIB:9.2f}" for way in ways.values())
+        lines.append(f"{name.replace('_', ' '):<19}{sizes}  {note}")
     return "\n".join(lines)
 
 

@@ -64,3 +64,17 @@ def test_trainings_are_read_in_the_order_in_which_they_ran(tmp_path: Path):
     file.write_text(json.dumps({"train_video": stage, "train_policy": stage}))
     assert study.read_trainings(file) == [{"val/loss": Curve((3,), (0.0,), (1.5,))}] * 2
     assert study.read_trainings(tmp_path / "absent.json") == []
+
+
+def test_a_map_shows_the_training_demos_under_the_episodes_of_each_test():
+    def tested(test: str) -> study.Cell:
+        base = cell("two_stage", 4, 7)
+        starts = [EpisodeStart(i, (("object", 0.01 * i, 0.1),), (0.0, 0.0)) for i in range(10)]
+        episodes = tuple(e._replace(start=s) for e, s in zip(base.results.episodes, starts, strict=True))
+        return base._replace(test=test, results=base.results._replace(episodes=episodes), places=[(0.0, 0.2)])
+
+    figure = study.draw([tested("left"), tested("right")])["positions"]
+    for axes in figure.axes:
+        dots = [np.asarray(points.get_offsets()).tolist() for points in axes.collections]
+        assert [len(each) for each in dots] == [1, 7, 3]
+        assert dots[0] == [[0.2, 0.0]]

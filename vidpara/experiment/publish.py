@@ -9,9 +9,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from vidpara.build import build_episodes
 from vidpara.config import DataConfig, ReportConfig
 from vidpara.data.clips import split
-from vidpara.data.rollouts import Episode, read_episodes
 from vidpara.evaluation import recording, results
 from vidpara.evaluation.results import Results
 from vidpara.experiment.execute import seconds
@@ -191,17 +191,13 @@ def _training(plan: Plan, cell: Cell) -> None:
     )
 
 
+@functools.cache
 def _places(config: DataConfig) -> list[list[float]]:
     """Where the training demos grasped (x, y in metres), if the rollouts are on this machine."""
     if not all(file.is_file() for file in config.rollouts):
         return []
-    training, _ = split([episode for file in config.rollouts for episode in _episodes(file)], config)
+    training, _ = split(build_episodes(config), config)
     return [[round(value, 3) for value in episode.grasp.tolist()] for episode in training]
-
-
-@functools.cache
-def _episodes(file: Path) -> list[Episode]:
-    return read_episodes(file)
 
 
 def _training_file(cell: Cell) -> Path:

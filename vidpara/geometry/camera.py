@@ -80,7 +80,6 @@ def inside(pixel: Float[Tensor, "*b 2"], height: int, width: int) -> Tensor:
     return (u >= 0) & (u < width) & (v >= 0) & (v < height)
 
 
-@full_precision
 def resize_camera(camera: Camera, before: tuple[int, int], after: tuple[int, int]) -> Camera:
     """The camera of an image of `before` rows and columns that is resized to `after`."""
     scale = torch.tensor([after[1] / before[1], after[0] / before[0], 1.0]).to(camera.intrinsics)

@@ -2,8 +2,7 @@
 
 diffusers' own leaves out the temporal transformer blocks, which hold most of the activations. Chen et al. 2016
 ("Training deep nets with sublinear memory cost"): compute grows by one forward, a third. A whole UNet block as the unit
-would keep less, but needs more for the block that is computed again: at 7 x 320 x 576 0.2 + 3.4 GiB instead of
-0.6 + 0.9.
+would keep less, but what is computed again at a time would take more.
 """
 
 from __future__ import annotations
