@@ -22,7 +22,7 @@ from vidpara.config import ClipConfig, TrainerConfig
 from vidpara.data.clips import Clips
 from vidpara.data.latents import CachedFrames
 from vidpara.data.rollouts import Episode
-from vidpara.training.sampler import BatchSampler, train_loader
+from vidpara.training.sampler import BatchSampler, Share, train_loader
 from vidpara.types import Camera
 
 VIDEOS, FRAMES, SIZE, BATCH, BATCHES = 16, 96, 256, 16, 4
@@ -108,7 +108,9 @@ if __name__ == "__main__":
             return sum(len(batch) for batch, _ in zip(loader, range(BATCHES), strict=False))
 
         def ours(clips: Clips = warm) -> int:
-            loader = train_loader(clips, BatchSampler(len(clips), settings), pin=False)
+            loader = train_loader(
+                clips, BatchSampler([Share(settings.batch_size, len(clips))], settings), pin=False
+            )
             return sum(len(batch.latents) for batch in loader)
 
         def cold() -> int:

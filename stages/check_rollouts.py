@@ -5,10 +5,10 @@ python stages/check_rollouts.py --data.rollouts data/grid.hdf5 --output runs/che
 
 from PIL import Image
 
-from vidpara import build
 from vidpara.cli import UserError, main
 from vidpara.config import CheckConfig
 from vidpara.data.clips import workspace
+from vidpara.data.sources import read_sources
 from vidpara.evaluation.video import write_mp4
 from vidpara.heads.pixel import PixelHead
 from vidpara.report import sanity
@@ -18,7 +18,7 @@ GEOMETRY = 1e-4
 
 
 def run(config: CheckConfig, argv: list[str]) -> None:
-    episodes = build.build_episodes(config.data)
+    episodes = read_sources(config.data)
     head = PixelHead(32, config.data.clip.frames - 1, config.head, workspace(episodes))
     config.output.mkdir(parents=True, exist_ok=True)
     pictures = []

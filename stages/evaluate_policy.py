@@ -12,8 +12,9 @@ from pathlib import Path
 import torch
 
 from vidpara import cli
-from vidpara.build import build_clips, build_episodes
+from vidpara.build import build_clips
 from vidpara.config import EvaluateConfig
+from vidpara.data.sources import read_sources
 from vidpara.evaluation import protocol, results
 from vidpara.evaluation.evaluators import ActionErrors
 from vidpara.policy import Policy
@@ -32,7 +33,7 @@ def main(config: EvaluateConfig, words: list[str]) -> None:
 def held_out_errors(run: Path, policy: Policy) -> dict[str, float]:
     """The plan's errors on the demos that were held out from the policy's training."""
     data = read_config(run).data
-    episodes = build_episodes(data)
+    episodes = read_sources(data)
     _, held_out = build_clips(data, episodes, policy.autoencoder, policy.image_encoder)
     return dict(ActionErrors(held_out)(policy, 0))
 

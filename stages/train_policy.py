@@ -9,11 +9,14 @@ from vidpara import build, memory
 from vidpara.cli import dump, main
 from vidpara.config import TrainPolicyConfig
 from vidpara.data.clips import workspace
+from vidpara.data.sources import read_sources
 from vidpara.evaluation.evaluators import ActionErrors, ImaginedPlans, Strips
 from vidpara.models.checkpointing import layers
+from vidpara.policy import VideoPolicy
 from vidpara.run_folder import push, save_card, save_policy
 from vidpara.training.optimizer import ParamGroup
 from vidpara.training.processes import processes
+from vidpara.training.sampler import Share
 from vidpara.training.trainer import train
 
 
@@ -23,13 +26,19 @@ def run(config: TrainPolicyConfig, argv: list[str]) -> None:
         return
     state = processes()
     resolved = dump(config)
-    episodes = build.build_episodes(config.data)
+    episodes = read_sources(config.data)
     initial = build.from_video_run(config)
     autoencoder = build.build_reader(initial, episodes)
     space = workspace(episodes)
     policy = build.build_policy(initial, autoencoder, space)
     with state.main_process_first():
         training, validation = build.build_clips(config.data, episodes, autoencoder, policy.image_encoder)
+    shares = []
+    if config.data.unlabelled:
+        assert isinstance(policy, VideoPolicy)
+        acting = policy.acting(config.trainer.batch_size)
+        others = config.trainer.batch_size - acting
+        shares = [Share(acting, training.labelled), Share(others, len(training))]
     if config.trainer.overfit_one_sample:
         training = validation = Subset(training, [0])
     vis = config.run / "vis"
@@ -50,6 +59,7 @@ def run(config: TrainPolicyConfig, argv: list[str]) -> None:
             ParamGroup("head", list(policy.head.parameters()), config.optimizer.lr),
         ],
         layers=layers(policy),
+        shares=shares,
         run=config.run,
         resolved=resolved,
         argv=argv,

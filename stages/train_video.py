@@ -8,6 +8,7 @@ from torch.utils.data import Subset
 from vidpara import build, memory
 from vidpara.cli import dump, main
 from vidpara.config import TrainVideoConfig
+from vidpara.data.sources import read_sources
 from vidpara.evaluation.evaluators import GeneratedClips
 from vidpara.models.checkpointing import layers
 from vidpara.models.svd import VideoModel
@@ -22,7 +23,7 @@ def run(config: TrainVideoConfig, argv: list[str]) -> None:
         print(memory.report(config, config.plan))
         return
     state = processes()
-    episodes = build.build_episodes(config.data)
+    episodes = read_sources(config.data)
     autoencoder = build.build_autoencoder(config.autoencoder, episodes)
     unet = build.build_unet(config.unet, autoencoder.channels, config.data.clip.frames)
     image_encoder = build.build_image_encoder(config.image_encoder, unet.config.cross_attention_dim)

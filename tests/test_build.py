@@ -10,7 +10,14 @@ from diffusers import AutoencoderKLTemporalDecoder
 
 from vidpara.build import build_autoencoder, build_image_encoder, build_policy, build_unet
 from vidpara.cli import UserError
-from vidpara.config import AutoencoderConfig, ImageEncoderConfig, PolicyConfig, TrainPolicyConfig, UNetConfig
+from vidpara.config import (
+    AutoencoderConfig,
+    DataConfig,
+    ImageEncoderConfig,
+    PolicyConfig,
+    TrainPolicyConfig,
+    UNetConfig,
+)
 from vidpara.models.autoencoder import PatchPCA
 from vidpara.models.svd import random_unet
 from vidpara.types import Workspace
@@ -61,10 +68,14 @@ def test_missing_weights_are_one_clear_line(tmp_path):
         (PolicyConfig(denoising_steps=4), "set --policy.sigma lower"),
         (PolicyConfig(denoising_steps=0), "at least 1"),
         (PolicyConfig(taps=(5,)), "decoder blocks 0 to 1"),
+        (PolicyConfig(backbone="frozen"), "no video loss"),
+        (PolicyConfig(action_fraction=1.0), "no video loss"),
+        (PolicyConfig("image"), "no video loss"),
     ],
 )
 def test_a_policy_that_contradicts_itself_is_refused(settings: PolicyConfig, message: str):
-    config = TrainPolicyConfig(policy=settings, unet=SMALL)
+    data = DataConfig(unlabelled="no video loss" in message)
+    config = TrainPolicyConfig(policy=settings, unet=SMALL, data=data)
     autoencoder = PatchPCA.fit(torch.randn(64, 3, 16, 16), AutoencoderConfig(patch=8, channels=4))
     space = Workspace(
         (16, 16), (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import runpy
+import shutil
 from pathlib import Path
 
+import h5py
 import pytest
 import torch
 from diffusers import UNetSpatioTemporalConditionModel
@@ -114,6 +116,29 @@ def test_a_frozen_backbone_keeps_stage_ones_weights(rollouts, video_run, tmp_pat
     before = UNetSpatioTemporalConditionModel.from_pretrained(video_run / "unet").state_dict()
     after = UNetSpatioTemporalConditionModel.from_pretrained(tmp_path / "frozen/unet").state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_the_actions_of_unlabelled_demos_do_not_count_and_their_video_does(rollouts, video_run, tmp_path):
+    reversed_actions = tmp_path / "reversed.hdf5"
+    shutil.copy(rollouts, reversed_actions)
+    with h5py.File(reversed_actions, "a") as file:
+        for name in ("actions", "obs/site_pos", "obs/gripper_states"):
+            file[f"data/demo_1/{name}"][:] = file[f"data/demo_1/{name}"][()][::-1]
+
+    def losses(name: str, file: Path, *settings: str) -> list[dict[str, float]]:
+        argv = [str(ROOT / "configs/policy/two_stage.yaml"), *flags(file, tmp_path / name, 2), *settings]
+        more = ["--trainer.batch_size", "8", "--data.until", "end", "--trainer.log_every", "1"]
+        torch.manual_seed(0)  # the head's first weights
+        stage("train_policy", TrainPolicyConfig, [*argv, *more, "--video_run", str(video_run)])
+        lines = map(json.loads, (tmp_path / name / "metrics.jsonl").read_text().splitlines())
+        wanted = ("train_step/volume_loss", "train_step/video_loss")
+        return [{key: line[key] for key in wanted} for line in lines if wanted[0] in line]
+
+    one, both = ("--data.demos", "1", "--data.unlabelled", "True"), ("--data.demos", "2")
+    truth = losses("truth", rollouts, *one)
+    assert truth == losses("reversed", reversed_actions, *one)
+    assert truth != losses("labelled", rollouts, "--data.demos", "1")
+    assert losses("both", rollouts, *both) != losses("both_reversed", reversed_actions, *both)
 
 
 def test_recorded_points_lie_in_the_image_and_survive_the_round_trip(rollouts):

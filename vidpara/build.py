@@ -29,7 +29,7 @@ from vidpara.config import (
 )
 from vidpara.data.clips import Clips, split
 from vidpara.data.latents import cache_frames, to_float
-from vidpara.data.rollouts import Episode, read_episodes
+from vidpara.data.rollouts import Episode
 from vidpara.models.adapt import adapt
 from vidpara.models.autoencoder import Autoencoder, PatchPCA, Pixels, SVDAutoencoder
 from vidpara.models.checkpointing import checkpoint_layers
@@ -44,18 +44,14 @@ PCA_FRAMES = 1024
 
 
 # ------------------------------------------------------------------------------------------------------------- data
-def build_episodes(config: DataConfig) -> list[Episode]:
-    """Episodes of all rollout files, in order."""
-    return [
-        episode for path in config.rollouts for episode in read_episodes(path, config.camera, config.size)
-    ]
-
-
 def build_clips(
     config: DataConfig, episodes: list[Episode], autoencoder: Autoencoder, image_encoder: nn.Module
 ) -> tuple[Clips, Subset[Batch]]:
-    """Training clips and evenly spaced validation clips, their latents encoded once and cached."""
-    training, held_out = split(episodes, config)
+    """Training clips, those without labels last, and evenly spaced validation clips, their latents encoded once and
+    cached.
+    """
+    training, others, held_out = split(episodes, config)
+    unlabelled = others if config.unlabelled else []
     folder = config.cache or config.rollouts[0].parent / "latents"
     cached = {}
     for path in config.rollouts:
@@ -63,14 +59,15 @@ def build_clips(
         cached[path] = cache_frames(
             of_file, autoencoder.encode, image_encoder, [autoencoder, image_encoder], folder
         )
-    validation = Clips(
-        held_out, [cached[episode.file] for episode in held_out], config.clip, until=config.until
-    )
+
+    def clips(chosen: list[Episode], shift: int, without: int) -> Clips:
+        frames = [cached[episode.file] for episode in chosen]
+        return Clips(chosen, frames, config.clip, shift, config.until, without)
+
+    validation = clips(held_out, 0, 0)
     step = max(1, len(validation) // config.validation_clips)
     return (
-        Clips(
-            training, [cached[episode.file] for episode in training], config.clip, config.shift, config.until
-        ),
+        clips([*training, *unlabelled], config.shift, len(unlabelled)),
         Subset(validation, range(0, len(validation), step)),
     )
 
@@ -173,7 +170,17 @@ def build_head(config: HeadConfig, channels: int, steps: int, space: Workspace) 
 
 
 def build_policy(config: TrainPolicyConfig, autoencoder: Autoencoder, space: Workspace) -> Policy:
-    """The backbone axis, and the head on it, from the weights that the configuration names."""
+    """The backbone axis, and the head on it, from the weights that the configuration names.
+
+    Raises:
+        UserError: settings that contradict one another.
+    """
+    trains_video = config.policy.kind == "video" and config.policy.backbone == "train"
+    if config.data.unlabelled and not (trains_video and config.policy.action_fraction < 1):
+        raise UserError(
+            "data.unlabelled gives videos without actions, but this policy has no video loss; it takes --policy.kind "
+            "video --policy.backbone train and --policy.action_fraction below 1"
+        )
     match config.policy.kind:
         case "video":
             return _video_policy(config, autoencoder, space)

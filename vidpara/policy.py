@@ -114,6 +114,10 @@ class VideoPolicy(Policy):
         """Whether the video loss is part of the training."""
         return self.config.backbone == "train" and self.config.action_fraction < 1
 
+    def acting(self, count: int) -> int:
+        """How many of a batch of `count` samples, the first ones, train the head; the others train the video model."""
+        return max(1, round(count * self.config.action_fraction)) if self.trains_video else count
+
     def _freeze_above_last_tap(self) -> None:
         """What never runs gets no gradient; freezing it says so to DDP and the optimizer."""
         unet = self.backbone.unet
@@ -124,11 +128,11 @@ class VideoPolicy(Policy):
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Named losses from one forward of the UNet.
 
-        The first `action_fraction` of the batch has its future at pure noise (`sigma`), as at run time, and trains
-        the head; the rest has log-normal noise and trains the video model.
+        The samples that train the head (`acting`) have their future at pure noise (`sigma`), as at run time; the others
+        have log-normal noise.
         """
         count = len(batch.latents)
-        acting = max(1, round(count * self.config.action_fraction)) if self.trains_video else count
+        acting = self.acting(count)
         sigma = torch.full((count,), self.config.sigma, device=batch.latents.device)
         augmentation = torch.zeros_like(sigma)
         if acting < count:

@@ -130,7 +130,7 @@ def test_an_end_effector_out_of_view_is_an_error_or_masked(path):
     episodes = read_episodes(path)
     with pytest.raises(UserError, match=r"demo_1: the end effector is outside the image at frame 0"):
         split(episodes, DataConfig(validation_demos=1))
-    training, _ = split(episodes, DataConfig(validation_demos=1, out_of_view="mask"))
+    training = split(episodes, DataConfig(validation_demos=1, out_of_view="mask")).training
     clips = clips_of(path, training)
     assert clips[0].actions.valid.all() and not clips[FRAMES].actions.valid.any()
 
@@ -182,10 +182,17 @@ def test_presents_may_end_with_the_last_release(path):
 
 def test_validation_demos_are_never_trained_on(path):
     episodes = read_episodes(path)
-    training, held_out = split(episodes, DataConfig(validation_demos=1, demos=1))
-    assert [e.name for e in training] == ["demo_0"] and [e.name for e in held_out] == ["demo_2"]
+    found = split(episodes, DataConfig(validation_demos=1, demos=1))
+    assert [[e.name for e in part] for part in found] == [["demo_0"], ["demo_1"], ["demo_2"]]
     with pytest.raises(UserError, match="asks for 3 training demos, the rollouts hold 2"):
         split(episodes, DataConfig(validation_demos=1, demos=3))
+
+
+def test_unlabelled_demos_give_video_and_no_actions(path):
+    clips = clips_of(path, read_episodes(path), unlabelled=2)
+    assert clips.labelled == FRAMES < len(clips) == 3 * FRAMES
+    assert clips[0].actions.valid.all() and not clips[FRAMES].actions.valid.any()
+    torch.testing.assert_close(clips[FRAMES].latents, clips_of(path, read_episodes(path))[FRAMES].latents)
 
 
 def test_the_workspace_holds_every_position(path):

@@ -10,25 +10,25 @@ from hypothesis import strategies as st
 from training.tiny import Points, Sample
 
 from vidpara.config import TrainerConfig
-from vidpara.training.sampler import BatchSampler, seed_step, train_loader
+from vidpara.training.sampler import BatchSampler, Draw, Share, seed_step, train_loader
 
 
 def sampler(length: int, *, batch: int = 3, accumulate: int = 1, **where: int) -> BatchSampler:
     config = TrainerConfig(steps=8, batch_size=batch, accumulate=accumulate, seed=7)
-    return BatchSampler(length, config, **where)
+    return BatchSampler([Share(batch, length)], config, **where)
 
 
 @given(length=st.integers(1, 40), epoch=st.integers(0, 3))
 def test_every_epoch_holds_every_index_once(length: int, epoch: int):
     stream = sampler(length)
-    indices = [stream.index(position) for position in range(epoch * length, (epoch + 1) * length)]
+    indices = [stream.index(0, position) for position in range(epoch * length, (epoch + 1) * length)]
     assert sorted(indices) == list(range(length))
 
 
 def test_epochs_and_seeds_differ():
-    stream = [sampler(20).index(position) for position in range(40)]
-    other = BatchSampler(20, TrainerConfig(seed=8))
-    assert stream[:20] != stream[20:] != [other.index(position) for position in range(20, 40)]
+    stream = [sampler(20).index(0, position) for position in range(40)]
+    other = BatchSampler([Share(1, 20)], TrainerConfig(seed=8, batch_size=1))
+    assert stream[:20] != stream[20:] != [other.index(0, position) for position in range(20, 40)]
 
 
 @given(
@@ -43,6 +43,31 @@ def test_processes_and_micro_steps_cut_one_large_batch(length: int, ranks: int, 
     ]
     assert pieces == sampler(length, batch=3 * ranks * accumulate).batch(step, 0)
     assert len({draw.position for draw in pieces}) == len(pieces)
+
+
+@given(ranks=st.sampled_from([1, 2, 4]), length=st.integers(1, 9))
+def test_each_share_of_a_batch_comes_from_its_part_of_the_dataset(ranks: int, length: int):
+    parts = [Share(12 // ranks, length), Share(4 // ranks, 30)]
+    config = TrainerConfig(steps=30, batch_size=16 // ranks)
+    draws = [
+        BatchSampler(parts, config, rank=rank, ranks=ranks).batch(step, 0)
+        for step in range(30)
+        for rank in range(ranks)
+    ]
+    first = [draw.index for batch in draws for draw in batch[: 12 // ranks]]
+    others = [draw.index for batch in draws for draw in batch[12 // ranks :]]
+    assert set(first) == set(range(length)) and len(first) == 12 * 30
+    assert Counter(others) == {index: 4 for index in range(30)}
+    assert len({draw.position for batch in draws for draw in batch}) == 16 * 30
+
+
+def test_shares_are_cut_among_the_processes():
+    def batch(ranks: int, rank: int) -> list[Draw]:
+        config = TrainerConfig(batch_size=16 // ranks)
+        parts = [Share(12 // ranks, 5), Share(4 // ranks, 30)]
+        return BatchSampler(parts, config, rank=rank, ranks=ranks).batch(3, 0)
+
+    assert sorted(batch(1, 0)) == sorted(batch(2, 0) + batch(2, 1))
 
 
 @given(start=st.integers(0, 8))
@@ -60,7 +85,9 @@ def test_augmentation_depends_on_neither_workers_nor_the_first_step():
     def batches(workers: int, start: int) -> list[Sample]:
         config = TrainerConfig(steps=4, batch_size=3, workers=workers)
         torch.rand(workers + start)  # the state before the run must not matter
-        return list(train_loader(Points(5, jitter=1.0), BatchSampler(5, config, start=start), pin=False))
+        return list(
+            train_loader(Points(5, jitter=1.0), BatchSampler([Share(3, 5)], config, start=start), pin=False)
+        )
 
     whole, rest, worker = batches(0, 0), batches(0, 2), batches(1, 2)
     for expected, *others in zip(whole[2:], rest, worker, strict=True):

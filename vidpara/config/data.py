@@ -29,6 +29,8 @@ class DataConfig:
     choose: Literal["first", "corners"] = "first"
     """`first`: those that stand first in the files. `corners`: by where they grasp, the corners of the table first,
     then whichever is farthest from all that are chosen."""
+    unlabelled: bool = False
+    """The training demos that `demos` leaves out serve the video loss, in the same batches, without their actions."""
     validation_demos: int = 16
     """Demos held out from the end of the files; they are never trained on."""
     validation_clips: int = 96

@@ -5,7 +5,7 @@ from __future__ import annotations
 import bisect
 from collections.abc import Sequence
 from itertools import accumulate
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -22,12 +22,20 @@ MARGIN = 0.02
 """Metres added to the workspace on each side, so that no end-effector position falls on its border."""
 
 
+class Split(NamedTuple):
+    """Whose actions are trained on, whose video alone may be, and who is held out from both."""
+
+    training: list[Episode]
+    unlabelled: list[Episode]
+    held_out: list[Episode]
+
+
 class Clips(Dataset):
     """Every moment of every episode, or every one until its last release, is the present of one clip.
 
-    A clip that runs past the end repeats the last moment, without action labels there. Items are unbatched `Batch`es;
-    `default_collate` stacks them. `shift` moves each clip's image by up to that many latent cells, drawn from torch's
-    random state.
+    A clip that runs past the end repeats the last moment, without action labels there. The last `unlabelled` episodes
+    have no action labels at all. Items are unbatched `Batch`es; `default_collate` stacks them. `shift` moves each
+    clip's image by up to that many latent cells, drawn from torch's random state.
     """
 
     def __init__(
@@ -37,10 +45,13 @@ class Clips(Dataset):
         clip: ClipConfig,
         shift: int = 0,
         until: Literal["end", "release"] = "end",
+        unlabelled: int = 0,
     ) -> None:
         self.episodes, self.frames, self.clip, self.shift = episodes, frames, clip, shift
         presents = [len(episode) if until == "end" else episode.release for episode in episodes]
         self.ends = list(accumulate(presents))
+        self.labelled = sum(presents[: len(presents) - unlabelled])
+        """How many clips, the first ones, have action labels."""
         span = (clip.frames - 1) * clip.stride + 1
         for episode in episodes:
             if len(episode) < span:
@@ -70,15 +81,15 @@ class Clips(Dataset):
                 position=episode.position[future],
                 rotation=episode.rotation[future],
                 gripper=episode.gripper[future],
-                valid=episode.in_view[future] & (wanted == moments)[1:],
+                valid=episode.in_view[future] & (wanted == moments)[1:] & (index < self.labelled),
             ),
         )
         factor = episode.image_size[0] // item.latents.shape[-2]
         return random_shift(item, self.shift, factor) if self.shift else item
 
 
-def split(episodes: Sequence[Episode], config: DataConfig) -> tuple[list[Episode], list[Episode]]:
-    """Training and validation demos: the last `validation_demos` are held out, of the rest `demos` train.
+def split(episodes: Sequence[Episode], config: DataConfig) -> Split:
+    """The last `validation_demos` are held out, of the rest `demos` train and the others are left out.
 
     Raises:
         UserError: too few demos, or (with `out_of_view: error`) an end effector outside the image.
@@ -103,10 +114,12 @@ def split(episodes: Sequence[Episode], config: DataConfig) -> tuple[list[Episode
             f"data.demos asks for {config.demos} training demos, the rollouts hold {len(training)}"
         )
     held_out = list(episodes[len(training) :])
+    chosen = list(range(config.demos or len(training)))
     if config.choose == "corners" and config.demos:
         places = torch.stack([episode.grasp for episode in training])
-        return [training[index] for index in corners_first(places, config.demos)], held_out
-    return training[: config.demos or None], held_out
+        chosen = corners_first(places, config.demos)
+    others = sorted(set(range(len(training))) - set(chosen))
+    return Split([training[i] for i in chosen], [training[i] for i in others], held_out)
 
 
 def corners_first(places: Float[Tensor, "n 2"], count: int) -> list[int]:

@@ -9,9 +9,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from vidpara.build import build_episodes
 from vidpara.config import DataConfig, ReportConfig
 from vidpara.data.clips import split
+from vidpara.data.sources import read_sources
 from vidpara.evaluation import recording, results
 from vidpara.evaluation.results import Results
 from vidpara.experiment.execute import seconds
@@ -196,7 +196,7 @@ def _places(config: DataConfig) -> list[list[float]]:
     """Where the training demos grasped (x, y in metres), if the rollouts are on this machine."""
     if not all(file.is_file() for file in config.rollouts):
         return []
-    training, _ = split(build_episodes(config), config)
+    training = split(read_sources(config), config).training
     return [[round(value, 3) for value in episode.grasp.tolist()] for episode in training]
 
 

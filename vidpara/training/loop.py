@@ -26,7 +26,7 @@ from vidpara.training.interrupt import StopRequest, stop_requests
 from vidpara.training.ledger import Ledger, StepRecord
 from vidpara.training.logger import Logger, Metric
 from vidpara.training.optimizer import ParamGroup, lr_at, set_lr
-from vidpara.training.sampler import BatchSampler, length_of, seed_step, train_loader
+from vidpara.training.sampler import BatchSampler, Share, seed_step, train_loader
 from vidpara.training.sharding import gathered
 from vidpara.training.state import TrainingState
 
@@ -49,16 +49,15 @@ class Loop:
     evaluators: Sequence[Evaluator]
     request: StopRequest = field(default_factory=StopRequest)
 
-    def go(self, dataset: Dataset) -> None:
-        """Train to the end.
+    def go(self, dataset: Dataset, shares: Sequence[Share]) -> None:
+        """Train to the end on batches made of these shares of the dataset.
 
         Raises:
             KeyboardInterrupt: SIGINT or SIGTERM came; the finished steps are saved.
         """
         state, config, accelerator = self.state, self.config, self.accelerator
         sampler = BatchSampler(
-            length_of(dataset), config, start=state.step, rank=accelerator.process_index,
-            ranks=accelerator.num_processes,
+            shares, config, start=state.step, rank=accelerator.process_index, ranks=accelerator.num_processes
         )  # fmt: skip
         batches = iter(train_loader(dataset, sampler, pin=accelerator.device.type == "cuda"))
         bar = tqdm(

@@ -1,7 +1,7 @@
 """Which samples a step trains on, and with which random state: pure functions of (seed, step, rank).
 
-Position p of the run's endless stream of samples is element p mod n of the permutation of epoch p div n. A global
-micro-batch is a contiguous piece of the stream, cut among the processes; two processes with batch b therefore see what
+Position p of a share's endless stream of samples is element p mod n of the permutation of epoch p div n. What a global
+micro-batch takes of it is a contiguous piece, cut among the processes; two processes with batch b therefore see what
 one process with batch 2b sees.
 """
 
@@ -23,10 +23,17 @@ _SAMPLE, _STEP, _VALIDATION = range(3)
 
 
 class Draw(NamedTuple):
-    """One sample to fetch: its index in the dataset, and its position in the stream, which seeds its randomness."""
+    """One sample to fetch: its index in the dataset, and its position in the run, which seeds its randomness."""
 
     index: int
     position: int
+
+
+class Share(NamedTuple):
+    """Part of every micro-batch: so many samples, drawn from the first `length` of the dataset."""
+
+    samples: int
+    length: int
 
 
 def length_of(dataset: Dataset) -> int:
@@ -35,12 +42,16 @@ def length_of(dataset: Dataset) -> int:
 
 
 class BatchSampler(Sampler[list[Draw]]):
-    """The batches of one process from step `start` to `config.steps`, one a micro-step."""
+    """The batches of one process from step `start` to `config.steps`, one a micro-step.
+
+    A micro-batch is made of `shares`, one after the other, which together fill it.
+    """
 
     def __init__(
-        self, length: int, config: TrainerConfig, *, start: int = 0, rank: int = 0, ranks: int = 1
+        self, shares: Sequence[Share], config: TrainerConfig, *, start: int = 0, rank: int = 0, ranks: int = 1
     ) -> None:
-        self.length, self.config, self.start, self.rank, self.ranks = length, config, start, rank, ranks
+        assert sum(share.samples for share in shares) == config.batch_size
+        self.shares, self.config, self.start, self.rank, self.ranks = shares, config, start, rank, ranks
 
     def __iter__(self) -> Iterator[list[Draw]]:
         for step in range(self.start, self.config.steps):
@@ -52,14 +63,18 @@ class BatchSampler(Sampler[list[Draw]]):
 
     def batch(self, step: int, micro: int) -> list[Draw]:
         """What this process trains on in micro-step `micro` of `step`."""
-        size = self.config.batch_size
-        first = ((step * self.config.accumulate + micro) * self.ranks + self.rank) * size
-        return [Draw(self.index(position), position) for position in range(first, first + size)]
+        turn = (step * self.config.accumulate + micro) * self.ranks + self.rank
+        return [
+            Draw(self.index(which, position), position * len(self.shares) + which)
+            for which, share in enumerate(self.shares)
+            for position in range(turn * share.samples, (turn + 1) * share.samples)
+        ]
 
-    def index(self, position: int) -> int:
-        """Dataset index at `position` of the stream."""
-        epoch, place = divmod(position, self.length)
-        return int(_permutation(self.config.seed, epoch, self.length)[place])
+    def index(self, which: int, position: int) -> int:
+        """Dataset index at `position` of a share's stream."""
+        length = self.shares[which].length
+        epoch, place = divmod(position, length)
+        return int(_permutation((self.config.seed, epoch, *[which] * bool(which)), length)[place])
 
 
 def train_loader(dataset: Dataset, sampler: BatchSampler, *, pin: bool) -> DataLoader:
@@ -131,5 +146,5 @@ def _seed_processor(key: Sequence[int]) -> int:
 
 
 @functools.lru_cache(maxsize=4)
-def _permutation(seed: int, epoch: int, length: int) -> np.ndarray:
-    return np.random.default_rng((seed, epoch)).permutation(length)
+def _permutation(key: tuple[int, ...], length: int) -> np.ndarray:
+    return np.random.default_rng(key).permutation(length)

@@ -27,6 +27,7 @@ from vidpara.training.logger import Logger
 from vidpara.training.loop import Loop
 from vidpara.training.optimizer import ParamGroup, build_optimizer
 from vidpara.training.processes import on_cpu, processes
+from vidpara.training.sampler import Share, length_of
 from vidpara.training.sharding import named_groups, regrouped, requested, shard
 from vidpara.training.state import TrainingState, load_model_tensors, model_tensors
 from vidpara.training.weighting import LossWeights
@@ -50,13 +51,15 @@ def train(
     defaults: str = "",
     evaluators: Sequence[Evaluator] = (),
     layers: Sequence[nn.Module] = (),
+    shares: Sequence[Share] = (),
 ) -> nn.Module:
     """Train `model` and return it, unwrapped, with the averaged weights; `run` then holds the log and a checkpoint.
 
     `model(batch)` gives {name: scalar loss}; `weights` says how they are summed. `resolved` is the configuration as
     YAML and `argv` the command line; both are kept in `run`. `defaults` is the configuration with nothing set: what a
     setting was in a run that is older than it. `layers` are the parts of the model whose weights FSDP gathers one by
-    one. Every process of a distributed launch calls this.
+    one, `shares` what every micro-batch is made of, if not of the whole dataset alike. Every process of a distributed
+    launch calls this.
 
     Raises:
         UserError: the run was made with another configuration, a loss is not finite or has no weight, or the disk is
@@ -109,13 +112,14 @@ def train(
         _prepare_folder(run, resolved, argv)
         logger = Logger(run, state.step, config, yaml.safe_load(resolved) or {})
     if config.overfit_one_sample:
-        dataset = validation = Subset(dataset, [0])
+        dataset, shares = Subset(dataset, [0]), ()
+        validation = dataset
     loop = Loop(
         accelerator=accelerator, wrapped=wrapped, stepper=stepper, state=state, config=config, optimizer=optimizer,
         groups=groups, run=run, resolved=resolved, logger=logger, validation=validation, evaluators=evaluators,
     )  # fmt: skip
     try:
-        loop.go(dataset)
+        loop.go(dataset, shares or [Share(config.batch_size, length_of(dataset))])
     finally:
         if logger:
             logger.close()
