@@ -31,8 +31,7 @@ def run(config: TrainPolicyConfig, argv: list[str]) -> None:
     autoencoder = build.build_reader(initial, episodes)
     space = workspace(episodes)
     policy = build.build_policy(initial, autoencoder, space)
-    with state.main_process_first():
-        training, validation = build.build_clips(config.data, episodes, autoencoder, policy.image_encoder)
+    training, validation = build.build_clips(config.data, episodes, autoencoder, policy.image_encoder, state)
     shares = []
     if config.data.unlabelled:
         assert isinstance(policy, VideoPolicy)

@@ -27,8 +27,7 @@ def run(config: TrainVideoConfig, argv: list[str]) -> None:
     autoencoder = build.build_autoencoder(config.autoencoder, episodes)
     unet = build.build_unet(config.unet, autoencoder.channels, config.data.clip.frames)
     image_encoder = build.build_image_encoder(config.image_encoder, unet.config.cross_attention_dim)
-    with state.main_process_first():
-        training, validation = build.build_clips(config.data, episodes, autoencoder, image_encoder)
+    training, validation = build.build_clips(config.data, episodes, autoencoder, image_encoder, state)
     if config.trainer.overfit_one_sample:
         training = validation = Subset(training, [0])
     model = VideoModel(unet, config.diffusion, autoencoder.condition_scale)

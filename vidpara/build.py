@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import torch
 from diffusers import AutoencoderKLTemporalDecoder, UNetSpatioTemporalConditionModel
 from torch import nn
 from torch._guards import detect_fake_mode
@@ -28,7 +27,7 @@ from vidpara.config import (
     ViTConfig,
 )
 from vidpara.data.clips import Clips, split
-from vidpara.data.latents import cache_frames, to_float
+from vidpara.data.latents import ALONE, Team, cache_frames, some_frames
 from vidpara.data.rollouts import Episode
 from vidpara.models.adapt import adapt
 from vidpara.models.autoencoder import Autoencoder, PatchPCA, Pixels, SVDAutoencoder
@@ -45,10 +44,14 @@ PCA_FRAMES = 1024
 
 # ------------------------------------------------------------------------------------------------------------- data
 def build_clips(
-    config: DataConfig, episodes: list[Episode], autoencoder: Autoencoder, image_encoder: nn.Module
+    config: DataConfig,
+    episodes: list[Episode],
+    autoencoder: Autoencoder,
+    image_encoder: nn.Module,
+    team: Team = ALONE,
 ) -> tuple[Clips, Subset[Batch]]:
-    """Training clips, those without labels last, and evenly spaced validation clips, their latents encoded once and
-    cached.
+    """Training clips, those without labels last, and evenly spaced validation clips, their latents encoded once by all
+    processes together and cached.
     """
     training, others, held_out = split(episodes, config)
     unlabelled = others if config.unlabelled else []
@@ -57,7 +60,7 @@ def build_clips(
     for path in config.rollouts:
         of_file = [episode for episode in episodes if episode.file == path]
         cached[path] = cache_frames(
-            of_file, autoencoder.encode, image_encoder, [autoencoder, image_encoder], folder
+            of_file, autoencoder.encode, image_encoder, [autoencoder, image_encoder], folder, team
         )
 
     def clips(chosen: list[Episode], shift: int, without: int) -> Clips:
@@ -77,7 +80,9 @@ def build_autoencoder(config: AutoencoderConfig, episodes: Sequence[Episode] = (
     """The autoencoder axis; `patch_pca` without weights is fitted on frames of `episodes`."""
     match config.kind:
         case "patch_pca":
-            return PatchPCA.load(Path(config.weights)) if config.weights else _fit_pca(config, episodes)
+            if config.weights:
+                return PatchPCA.load(Path(config.weights))
+            return PatchPCA.fit(some_frames(episodes, PCA_FRAMES), config)
         case "svd":
             if config.weights is None:
                 raise UserError(
@@ -257,17 +262,6 @@ def from_video_run(config: TrainPolicyConfig) -> TrainPolicyConfig:
             raise UserError(f"{name} is {ours}, but {run} was trained with {theirs}; make them equal")
     saved = AutoencoderConfig(config.autoencoder.kind, str(run / "autoencoder"))
     return replace(config, unet=replace(config.unet, weights=str(run)), autoencoder=saved)
-
-
-def _fit_pca(config: AutoencoderConfig, episodes: Sequence[Episode]) -> PatchPCA:
-    assert episodes, "patch_pca is fitted on episodes"
-    each = max(1, PCA_FRAMES // len(episodes))
-    generator = torch.Generator().manual_seed(0)
-    frames = []
-    for episode in episodes[:: max(1, len(episodes) // PCA_FRAMES)]:
-        images = episode.images()
-        frames.append(to_float(images[torch.randperm(len(images), generator=generator)[:each].numpy()]))
-    return PatchPCA.fit(torch.cat(frames), config)
 
 
 def _say(line: str) -> None:

@@ -6,7 +6,10 @@ real simulator's files go through the same code in tests/test_pipeline.py.
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
+from typing import NamedTuple
 
 import h5py
 import numpy as np
@@ -15,8 +18,9 @@ import torch
 
 from vidpara.cli import UserError
 from vidpara.config import ClipConfig, DataConfig
+from vidpara.data import latents
 from vidpara.data.clips import Clips, corners_first, split, workspace
-from vidpara.data.latents import cache_frames, to_float
+from vidpara.data.latents import CachedFrames, cache_frames, to_float
 from vidpara.data.rollouts import read_episodes
 from vidpara.models.image_encoder import ZeroContext
 
@@ -200,7 +204,7 @@ def test_the_workspace_holds_every_position(path):
     assert space.image_size == (SIZE, SIZE) and space.low[0] < -0.3 and space.high[0] > 0.3
 
 
-def test_frames_are_encoded_once_and_again_when_the_source_changes(path):
+def test_frames_are_encoded_once_and_again_when_the_source_changes(path, capsys):
     calls = []
 
     def encode(x):
@@ -215,6 +219,8 @@ def test_frames_are_encoded_once_and_again_when_the_source_changes(path):
     write(path, demos=2)
     cache_frames(read_episodes(path), encode, ZeroContext(4), [], folder)
     assert sum(calls) == 5 * FRAMES
+    (old,) = [line for line in capsys.readouterr().err.splitlines() if "as it was before" in line]
+    assert Path(old.split()[0]) in folder.iterdir()
 
 
 def test_an_interrupted_encoding_goes_on_where_it_stopped(path):
@@ -234,6 +240,51 @@ def test_an_interrupted_encoding_goes_on_where_it_stopped(path):
     frames = cache_frames(episodes, encode, ZeroContext(4), [], folder)
     whole = cache_frames(episodes, lambda x: x[:, :, ::8, ::8], ZeroContext(4), [], path.parent / "other")
     assert len(calls) == 4 and np.array_equal(frames.latents, whole.latents) and frames.first == whole.first
+
+
+def test_processes_encode_a_share_each(path):
+    """Threads stand for processes here: they share nothing but the folder and the barrier."""
+    shares, barrier, folder = ([], []), Barrier(2), path.parent / "latents"
+
+    class Member(NamedTuple):
+        process_index: int
+        num_processes: int = 2
+        device: torch.device = torch.device("cpu")
+
+        def wait_for_everyone(self) -> None:
+            barrier.wait(10)
+
+    def run(index: int) -> CachedFrames:
+        def encode(x):
+            shares[index].append(len(x))
+            return x[:, :, ::8, ::8]
+
+        return cache_frames(read_episodes(path), encode, ZeroContext(4), [], folder, Member(index))
+
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(run, (0, 1)))
+    whole = cache_frames(
+        read_episodes(path), lambda x: x[:, :, ::8, ::8], ZeroContext(4), [], path.parent / "other"
+    )
+    assert shares == ([FRAMES, FRAMES], [FRAMES])
+    assert all(np.array_equal(each.latents, whole.latents) and each.first == whole.first for each in found)
+
+
+def test_a_full_disk_names_the_cache_and_keeps_what_is_done(path, monkeypatch):
+    written = []
+
+    def write(descriptor_path, array, row):
+        if len(written) == 2:  # latents and context of the first demo
+            raise OSError(28, "No space left on device")
+        written.append(row)
+        genuine(descriptor_path, array, row)
+
+    genuine = latents._write_rows
+    monkeypatch.setattr(latents, "_write_rows", write)
+    with pytest.raises(UserError, match=r"No space left on device; free space .* 1 of 3 demos are kept"):
+        clips_of(path, read_episodes(path))
+    monkeypatch.undo()
+    assert len(clips_of(path, read_episodes(path))) == 3 * FRAMES
 
 
 def test_corners_come_first_and_then_whatever_is_farthest():

@@ -9,9 +9,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from itertools import accumulate
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -19,11 +22,38 @@ from filelock import FileLock
 from torch import nn
 from tqdm import tqdm
 
+from vidpara.cli import UserError
 from vidpara.data.rollouts import Episode
 from vidpara.types import Float, Tensor, UInt8
 
 Encode = Callable[[Float[Tensor, "n 3 h w"]], Tensor]
 BATCH = 64
+FILES = ("latents.f16", "context.f16")
+
+
+@runtime_checkable
+class Team(Protocol):
+    """The processes that encode together, as this one sees them (Accelerate's PartialState)."""
+
+    process_index: int
+    num_processes: int
+    device: torch.device
+
+    def wait_for_everyone(self) -> None: ...
+
+
+class Alone(NamedTuple):
+    """A team of one, on the CPU."""
+
+    process_index: int = 0
+    num_processes: int = 1
+    device: torch.device = torch.device("cpu")
+
+    def wait_for_everyone(self) -> None:
+        """There is nobody to wait for."""
+
+
+ALONE = Alone()
 
 
 class CachedFrames(NamedTuple):
@@ -40,18 +70,54 @@ def to_float(images: UInt8[np.ndarray, "n h w 3"]) -> Float[Tensor, "n 3 h w"]:
     return torch.from_numpy(images).permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
 
 
+def some_frames(episodes: Sequence[Episode], count: int) -> Float[Tensor, "n 3 h w"]:
+    """About `count` frames, drawn evenly from all episodes, always the same ones."""
+    each = max(1, count // len(episodes))
+    generator = torch.Generator().manual_seed(0)
+    frames = []
+    for episode in episodes[:: max(1, len(episodes) // count)]:
+        images = episode.images()
+        frames.append(to_float(images[torch.randperm(len(images), generator=generator)[:each].numpy()]))
+    return torch.cat(frames)
+
+
 def cache_frames(
-    episodes: Sequence[Episode], encode: Encode, embed: Encode, models: Sequence[nn.Module], folder: Path
+    episodes: Sequence[Episode],
+    encode: Encode,
+    embed: Encode,
+    models: Sequence[nn.Module],
+    folder: Path,
+    team: Team = ALONE,
 ) -> CachedFrames:
     """Encode the episodes of one file, or map what an earlier call encoded.
 
-    An interrupted call leaves a partial cache whose finished episodes the next one keeps.
+    Every process of a launch calls this with its own `team` and encodes a share of the episodes on its device, where
+    `models` are put for that long. An interrupted call leaves a partial cache whose finished episodes the next one
+    keeps, with any number of processes.
+
+    Raises:
+        UserError: the cache cannot be written, or is on a disk that this process does not see.
     """
     path = folder / _key(episodes, models)
     folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.with_suffix(".lock")):  # runs that start side by side want the same cache
-        if not (path / "index.json").is_file():
-            _encode_all(episodes, encode, embed, path)
+    first_one = team.process_index == 0
+    lock = FileLock(path.with_suffix(".lock")) if first_one else nullcontext()
+    with lock:  # runs that start side by side want the same cache
+        team.wait_for_everyone()
+        whole, finished = (path / "index.json").is_file(), set(_finished(path))
+        team.wait_for_everyone()  # all have seen what is finished before one of them adds to it
+        if not whole:
+            with _on(team.device, models):
+                _encode_share(episodes, encode, embed, path, finished, team)
+        team.wait_for_everyone()
+        if first_one and not whole:
+            _finish(episodes, path)
+            _name_stale(folder, episodes[0].file)
+        team.wait_for_everyone()
+    if not (path / "index.json").is_file():
+        raise UserError(
+            f"{path} was encoded by another process and is not here; put --data.cache on a disk that all machines share"
+        )
     index = json.loads((path / "index.json").read_text())
     return CachedFrames(
         np.memmap(path / "latents.f16", np.float16, "r", shape=tuple(index["latents"])),
@@ -60,45 +126,100 @@ def cache_frames(
     )
 
 
-def _encode_all(episodes: Sequence[Episode], encode: Encode, embed: Encode, path: Path) -> None:
+def _encode_share(
+    episodes: Sequence[Episode], encode: Encode, embed: Encode, path: Path, finished: set[str], team: Team
+) -> None:
+    """Encode every n-th of the episodes that are not `finished`, each into its own rows of the files."""
     path.mkdir(parents=True, exist_ok=True)
+    rows = _rows(episodes)
+    todo = [episode for episode in episodes if episode.name not in finished]
+    note = path / f"finished-{os.getpid()}-{team.process_index}.json"
+    mine: dict[str, list[list[int]]] = {}
+    for episode in tqdm(
+        todo[team.process_index :: team.num_processes],
+        desc="encode frames",
+        unit="demo",
+        disable=team.process_index > 0 or not todo,
+    ):
+        images = to_float(episode.images())
+        with torch.no_grad():
+            chunks = [chunk.to(team.device) for chunk in images.split(BATCH)]
+            parts = [(encode(chunk), embed(chunk)) for chunk in chunks]
+        arrays = [torch.cat(part).half().cpu().numpy() for part in zip(*parts, strict=True)]
+        try:
+            for name, array in zip(FILES, arrays, strict=True):
+                _write_rows(path / name, array, rows[episode.name])
+            mine[episode.name] = [list(array.shape[1:]) for array in arrays]
+            _write(note, mine)
+        except OSError as error:
+            raise UserError(
+                f"cannot write the cache {path}: {error}; free space or set --data.cache, then give the same command "
+                f"again: {len(finished) + len(mine)} of {len(episodes)} demos are kept"
+            ) from error
+
+
+def _finish(episodes: Sequence[Episode], path: Path) -> None:
+    """The cache is whole: write its index."""
+    latents, context = next(iter(_finished(path).values()))
     frames = sum(map(len, episodes))
-    done: dict[str, int] = {}
-    with (path / "latents.f16").open("ab") as latents, (path / "context.f16").open("ab") as context:
-        progress = path / "progress.json"
-        state = json.loads(progress.read_text()) if progress.is_file() else {"done": {}, "bytes": [0, 0]}
-        done = state["done"]
-        for file, size in zip((latents, context), state["bytes"], strict=True):
-            file.truncate(size)
-        row = sum(len(e) for e in episodes if e.name in done)
-        shapes: list[tuple[int, ...]] = [tuple(s) for s in state.get("shapes", [])]
-        for episode in tqdm(
-            episodes, desc="encode frames", unit="demo", initial=0, disable=len(done) == len(episodes)
-        ):
-            if episode.name in done:
-                continue
-            images = to_float(episode.images())
-            with torch.no_grad():
-                parts = [(encode(chunk), embed(chunk)) for chunk in images.split(BATCH)]
-            arrays = [torch.cat(part).half().cpu().numpy() for part in zip(*parts, strict=True)]
-            shapes = [array.shape[1:] for array in arrays]
-            for file, array in zip((latents, context), arrays, strict=True):
-                file.write(array.tobytes())
-                file.flush()
-            done[episode.name] = row
-            row += len(episode)
-            _write(progress, {"done": done, "bytes": [latents.tell(), context.tell()], "shapes": shapes})
-    _write(
-        path / "index.json", {"latents": [frames, *shapes[0]], "context": [frames, *shapes[1]], "first": done}
-    )
+    index = {"latents": [frames, *latents], "context": [frames, *context], "first": _rows(episodes)}
+    _write(path / "index.json", {**index, "source": _state(episodes[0].file)})
+    for note in path.glob("finished-*.json"):
+        note.unlink()
+
+
+def _name_stale(folder: Path, file: Path) -> None:
+    """Say which caches are of an earlier state of this file; they are never read again."""
+    now = _state(file)
+    for index in sorted(folder.glob("*/index.json")):
+        then = json.loads(index.read_text()).get("source", now)
+        if then[0] == now[0] and then != now:
+            print(f"{index.parent} is of {file} as it was before; delete it to free space", file=sys.stderr)
+
+
+def _state(file: Path) -> list[str | int]:
+    """What tells whether a file is as it was: name, bytes and time of the last change."""
+    stat = file.stat()
+    return [file.name, stat.st_size, stat.st_mtime_ns]
+
+
+def _finished(path: Path) -> dict[str, list[list[int]]]:
+    """Shapes of one frame's latents and context by the name of every episode that some call has encoded."""
+    found = {}
+    for note in path.glob("finished-*.json"):
+        found |= json.loads(note.read_text())
+    return found
+
+
+def _rows(episodes: Sequence[Episode]) -> dict[str, int]:
+    """Row of each episode's first frame."""
+    ends = list(accumulate(map(len, episodes)))
+    return {episode.name: end - len(episode) for episode, end in zip(episodes, ends, strict=True)}
+
+
+def _write_rows(path: Path, array: np.ndarray, row: int) -> None:
+    """Write frames at their place; what lies before it may be written later."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, 0o644)
+    with os.fdopen(descriptor, "wb") as file:
+        file.seek(row * array[0].nbytes)
+        file.write(array.tobytes())
+
+
+@contextmanager
+def _on(device: torch.device, models: Sequence[nn.Module]) -> Iterator[None]:
+    """The models on `device` inside the block, back on the CPU afterwards."""
+    for model in models:
+        model.to(device)
+    try:
+        yield
+    finally:
+        for model in models:
+            model.to("cpu")
 
 
 def _key(episodes: Sequence[Episode], models: Sequence[nn.Module]) -> str:
-    file = episodes[0].file
-    stat = file.stat()
-    digest = hashlib.sha256(
-        f"{file.name} {stat.st_size} {stat.st_mtime_ns} {episodes[0].camera_name}{_resized(episodes[0])}".encode()
-    )
+    state = " ".join(map(str, _state(episodes[0].file)))
+    digest = hashlib.sha256(f"{state} {episodes[0].camera_name}{_resized(episodes[0])}".encode())
     for model in models:
         digest.update(type(model).__name__.encode())
         digest.update(str(getattr(model, "dim", "")).encode())

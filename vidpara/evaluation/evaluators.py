@@ -109,7 +109,11 @@ class GeneratedClips:
         clip = generate(model, batch, self.steps)
         yield "val/generated_error", float((clip - batch.latents).square().mean())
         path = self.folder / f"generated_{step:06d}.mp4"
+        self.autoencoder.to(
+            clip.device
+        )  # no part of what stage one trains: in between the memory is the UNet's
         clip_video(self.autoencoder.decode(batch.latents), self.autoencoder.decode(clip), path)
+        self.autoencoder.to("cpu")
         yield "vis/generated", path
 
 

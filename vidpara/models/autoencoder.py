@@ -20,6 +20,9 @@ from vidpara.cli import UserError
 from vidpara.config import AutoencoderConfig
 from vidpara.types import Float, Tensor
 
+AT_ONCE = 8
+"""Frames that SVD's autoencoder encodes together; 64 of 320 x 576 would take tens of GiB."""
+
 
 class PatchPCA(nn.Module):
     """Principal components of image patches, each scaled to unit variance.
@@ -108,13 +111,15 @@ class SVDAutoencoder(nn.Module):
 
     @torch.no_grad()
     def encode(self, frames: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n c h8 w8"]:
-        return self.vae.encode(frames).latent_dist.mode() * self.vae.config.scaling_factor
+        parts = [self.vae.encode(chunk).latent_dist.mode() for chunk in frames.split(AT_ONCE)]
+        return torch.cat(parts) * self.vae.config.scaling_factor
 
     @torch.no_grad()
     def decode(self, latents: Float[Tensor, "b t c h8 w8"]) -> Float[Tensor, "b t 3 h w"]:
-        frames = latents.shape[1]
-        flat = latents.flatten(0, 1) / self.vae.config.scaling_factor
-        return self.vae.decode(flat, num_frames=frames).sample.unflatten(0, (-1, frames)).clamp(-1, 1)
+        clips = latents / self.vae.config.scaling_factor
+        return torch.stack([self.vae.decode(clip, num_frames=len(clip)).sample for clip in clips]).clamp(
+            -1, 1
+        )
 
     def save(self, folder: Path) -> None:
         self.vae.save_pretrained(folder)
