@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,7 +30,7 @@ def launch(*command: str, **environment: str) -> subprocess.CompletedProcess[str
     return subprocess.run(
         [sys.executable, *command],
         env=os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"} | environment,
-        capture_output=True, text=True, start_new_session=True, check=False,
+        capture_output=True, text=True, start_new_session=True, check=False, timeout=300,
     )  # fmt: skip
 
 
@@ -121,6 +122,32 @@ def test_two_processes_train_like_one_with_the_same_global_batch(tmp_path: Path)
             torch.testing.assert_close(b.tensors[kind][name], value, rtol=1e-5, atol=1e-6)
     for ours, theirs in zip(events(one), events(two), strict=True):
         assert ours == pytest.approx(theirs, rel=1e-5)
+
+
+def launch_two(run: Path, *flags: str, failure: str) -> subprocess.CompletedProcess[str]:
+    return launch(
+        "-m", "accelerate.commands.launch", "--config_file", str(ROOT / "accelerate_configs/cpu_2.yaml"), *flags,
+        str(TINY), "--run", str(run), "--noise", "0", "--trainer.batch-size", "4", TINY_FAILURE=failure,
+    )  # fmt: skip
+
+
+def test_a_killed_process_is_restarted_and_the_job_goes_on_from_its_checkpoint(tmp_path: Path):
+    fit(TinyConfig(run=tmp_path / "one", noise=0.0).having(batch_size=8))
+    ended = launch_two(tmp_path / "two", "--max_restarts", "1", failure="killed@25")
+    assert ended.returncode == 0, ended.stderr
+    a, b = (checkpoint.load(tmp_path / run / "checkpoint-00000030") for run in ("one", "two"))
+    for name, value in a.tensors["model"].items():
+        torch.testing.assert_close(b.tensors["model"][name], value, rtol=1e-5, atol=1e-6)
+    steps = [line["step"] for line in events(tmp_path / "two") if "train_step/loss" in line]
+    assert steps == [5, 10, 15, 20, 25, 30]
+
+
+def test_an_error_in_one_process_ends_the_job_with_its_words(tmp_path: Path):
+    began = time.monotonic()
+    ended = launch_two(tmp_path / "two", failure="raised@13")
+    assert ended.returncode != 0 and "the second process has had enough" in ended.stderr
+    assert time.monotonic() - began < 120
+    assert checkpoint.latest(tmp_path / "two") == tmp_path / "two/checkpoint-00000010"
 
 
 def launch_sharded(run: Path, *flags: str, file: str = "fsdp2.yaml") -> subprocess.CompletedProcess[str]:

@@ -1,11 +1,14 @@
 """A regression small enough to train in a second, as a module for tests and as a stage for their subprocesses.
 
-The environment variable `TINY_SIGNAL=NUMBER@COUNT` sends a signal to the whole process group in that micro-step.
+The environment variable `TINY_SIGNAL=NUMBER@COUNT` sends a signal to the whole process group in that micro-step;
+`TINY_FAILURE=killed@COUNT` kills the second process of a launch alone there, `TINY_FAILURE=raised@COUNT` raises an
+error in it, if the launch has not been restarted.
 """
 
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from vidpara.cli import dump, main
+from vidpara.cli import UserError, dump, main
 from vidpara.config import LossConfig, OptimizerConfig, TrainerConfig
 from vidpara.training.evaluation import Evaluator
 from vidpara.training.optimizer import ParamGroup
@@ -62,12 +65,23 @@ class Model(nn.Module):
             self.updates += 1
             if self.updates == int(count):
                 os.killpg(0, int(number))
+            fail_once(int(self.updates))
         x = batch.inputs.x
         hidden = self.body(x + self.noise * torch.randn_like(x))
         return {
             "video": (hidden - x).square().mean(),
             "volume": (self.head(hidden) - batch.y).square().mean(),
         }
+
+
+def fail_once(update: int) -> None:
+    """What `TINY_FAILURE` asks for."""
+    kind, _, count = os.environ.get("TINY_FAILURE", "none@0").partition("@")
+    lives, rank = (os.environ.get(name, "0") for name in ("TORCHELASTIC_RESTART_COUNT", "RANK"))
+    if (update, rank, lives) == (int(count), "1", "0"):
+        if kind == "killed":
+            os.kill(os.getpid(), signal.SIGKILL)
+        raise UserError("the second process has had enough")
 
 
 @dataclass(frozen=True)

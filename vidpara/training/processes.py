@@ -7,6 +7,7 @@ from datetime import timedelta
 
 import torch
 from accelerate import PartialState
+from torch.distributed import PrefixStore, TCPStore
 
 from vidpara.cli import UserError
 
@@ -25,11 +26,42 @@ def processes() -> PartialState:
     Raises:
         UserError: the launcher started several processes, and they would each train alone.
     """
-    state = PartialState(cpu=on_cpu(), timeout=PATIENCE)
     launched = int(os.environ.get("WORLD_SIZE", "1"))
+    if launched > 1 and restarts() and not torch.distributed.is_initialized():
+        _meet_again(launched)
+    state = PartialState(cpu=on_cpu(), timeout=PATIENCE)
     if state.num_processes != launched:
         raise UserError(
             f"the launcher started {launched} processes, Accelerate sees {state.num_processes}: make no PartialState "
             "or Accelerator before vidpara.training.processes.processes()"
         )
     return state
+
+
+def restarts() -> int:
+    """How often the launcher has started this launch anew after a process failed (`--max_restarts`)."""
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
+
+
+def _meet_again(processes: int) -> None:
+    """Join the others under keys of this life: the launcher's store still holds the addresses of the former one, and
+    torch 2.13 would read them (every second restart failed to connect).
+    """
+    rank = int(os.environ["RANK"])
+    store = TCPStore(
+        os.environ["MASTER_ADDR"],
+        int(os.environ["MASTER_PORT"]),
+        processes,
+        is_master=os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True" and rank == 0,
+        timeout=PATIENCE,
+        multi_tenant=True,
+    )
+    if not on_cpu():
+        torch.accelerator.set_device_index(int(os.environ["LOCAL_RANK"]))
+    torch.distributed.init_process_group(
+        "gloo" if on_cpu() else "nccl",
+        store=PrefixStore(f"restart-{restarts()}", store),
+        rank=rank,
+        world_size=processes,
+        timeout=PATIENCE,
+    )
