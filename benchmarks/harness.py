@@ -55,15 +55,19 @@ def report(
     ratio = statistics.median(x / y for x, y in zip(a, b, strict=True))
     reached = ratio >= goal if at_least else ratio <= goal
     line = {
-        "name": name, "ratio": round(ratio, 3), "goal": f"{'>=' if at_least else '<='} {goal}", "reached": reached,
-        "a": round(statistics.median(a), 5), "b": round(statistics.median(b), 5), "unit": unit, "pairs": len(a),
-        "guard": guard, **more, "machine": machine(), "torch": torch.__version__,
+        "name": name, "ratio": _digits(ratio, 3), "goal": f"{'>=' if at_least else '<='} {goal}",
+        "reached": reached, "a": _digits(statistics.median(a), 4), "b": _digits(statistics.median(b), 4),
+        "unit": unit, "pairs": len(a), "guard": guard, **more, "machine": machine(), "torch": torch.__version__,
     }  # fmt: skip
     print(json.dumps(line))
     RESULTS.mkdir(parents=True, exist_ok=True)
     (RESULTS / f"{name}.json").write_text(json.dumps(line, indent=1) + "\n")
     if not (guard and reached):
         sys.exit(1)
+
+
+def _digits(value: float, count: int) -> float:
+    return float(f"{value:.{count}g}")
 
 
 def machine() -> str:

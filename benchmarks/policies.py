@@ -65,12 +65,12 @@ def observation() -> Observation:
     )
 
 
-def item(batch: Batch, index: int) -> Batch:
-    """One unbatched clip of a batch."""
+def part(batch: Batch, where: int | slice) -> Batch:
+    """One unbatched clip of a batch, or a piece of it."""
 
     def pick(values):
         if isinstance(values, torch.Tensor):
-            return values[index]
+            return values[where]
         return type(values)(*(pick(value) for value in values))
 
     return pick(batch)
