@@ -18,8 +18,9 @@ GEOMETRY = 1e-4
 
 
 def run(config: CheckConfig, argv: list[str]) -> None:
-    episodes = read_sources(config.data)
-    head = PixelHead(32, config.data.clip.frames - 1, config.head, workspace(episodes))
+    every = read_sources(config.data)
+    episodes = [episode for episode in every if episode.labelled]
+    head = PixelHead(32, config.data.clip.frames - 1, config.head, workspace(every))
     config.output.mkdir(parents=True, exist_ok=True)
     pictures = []
     for episode in episodes[: config.demos]:

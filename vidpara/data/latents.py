@@ -1,6 +1,6 @@
-"""Cached latents: every frame of every rollout is encoded once and memory-mapped from then on.
+"""Cached latents: every frame of every episode is encoded once and memory-mapped from then on.
 
-A cache belongs to one rollout file and one autoencoder; its folder name is the hash of both, so a changed source or
+A cache belongs to one source and one autoencoder; its folder name is the hash of both, so a changed source or
 autoencoder never reads a stale cache.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,7 +19,7 @@ from filelock import FileLock
 from torch import nn
 from tqdm import tqdm
 
-from vidpara.data.rollouts import Episode
+from vidpara.data.episode import Episode
 from vidpara.types import Float, Tensor, UInt8
 
 Encode = Callable[[Float[Tensor, "n 3 h w"]], Tensor]
@@ -27,7 +27,7 @@ BATCH = 64
 
 
 class CachedFrames(NamedTuple):
-    """Latents and context tokens of a file's frames, all episodes one after another."""
+    """Latents and context tokens of a source's frames, all episodes one after another."""
 
     latents: Float[np.ndarray, "n c h w"]
     context: Float[np.ndarray, "n m d"]
@@ -43,7 +43,7 @@ def to_float(images: UInt8[np.ndarray, "n h w 3"]) -> Float[Tensor, "n 3 h w"]:
 def cache_frames(
     episodes: Sequence[Episode], encode: Encode, embed: Encode, models: Sequence[nn.Module], folder: Path
 ) -> CachedFrames:
-    """Encode the episodes of one file, or map what an earlier call encoded.
+    """Encode the episodes of one source, or map what an earlier call encoded.
 
     An interrupted call leaves a partial cache whose finished episodes the next one keeps.
     """
@@ -77,9 +77,8 @@ def _encode_all(episodes: Sequence[Episode], encode: Encode, embed: Encode, path
         ):
             if episode.name in done:
                 continue
-            images = to_float(episode.images())
             with torch.no_grad():
-                parts = [(encode(chunk), embed(chunk)) for chunk in images.split(BATCH)]
+                parts = [(encode(chunk), embed(chunk)) for chunk in _chunks(episode)]
             arrays = [torch.cat(part).half().cpu().numpy() for part in zip(*parts, strict=True)]
             shapes = [array.shape[1:] for array in arrays]
             for file, array in zip((latents, context), arrays, strict=True):
@@ -93,12 +92,15 @@ def _encode_all(episodes: Sequence[Episode], encode: Encode, embed: Encode, path
     )
 
 
+def _chunks(episode: Episode) -> Iterator[Float[Tensor, "n 3 h w"]]:
+    """An episode's frames, a batch at a time: a long video does not fit in memory."""
+    for first in range(0, len(episode), BATCH):
+        yield to_float(episode.images(range(first, min(first + BATCH, len(episode)))))
+
+
 def _key(episodes: Sequence[Episode], models: Sequence[nn.Module]) -> str:
-    file = episodes[0].file
-    stat = file.stat()
-    digest = hashlib.sha256(
-        f"{file.name} {stat.st_size} {stat.st_mtime_ns} {episodes[0].camera_name}{_resized(episodes[0])}".encode()
-    )
+    pictures = dict.fromkeys(episode.frames.fingerprint() for episode in episodes)
+    digest = hashlib.sha256(("\n".join(pictures) + _resized(episodes[0])).encode())
     for model in models:
         digest.update(type(model).__name__.encode())
         digest.update(str(getattr(model, "dim", "")).encode())

@@ -194,7 +194,7 @@ def _training(plan: Plan, cell: Cell) -> None:
 @functools.cache
 def _places(config: DataConfig) -> list[list[float]]:
     """Where the training demos grasped (x, y in metres), if the rollouts are on this machine."""
-    if not all(file.is_file() for file in config.rollouts):
+    if not all(source.exists() for source in config.rollouts):
         return []
     training = split(read_sources(config), config).training
     return [[round(value, 3) for value in episode.grasp.tolist()] for episode in training]

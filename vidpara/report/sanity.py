@@ -14,7 +14,7 @@ import torch
 from PIL import Image, ImageDraw
 
 from vidpara.config import ClipConfig
-from vidpara.data.rollouts import Episode
+from vidpara.data.episode import Episode
 from vidpara.geometry.camera import lift, project
 from vidpara.heads.pixel import PixelHead
 from vidpara.types import Camera, Float, Tensor, UInt8
