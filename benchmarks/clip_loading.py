@@ -20,8 +20,9 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 from benchmarks.harness import interleaved, report
 from vidpara.config import ClipConfig, TrainerConfig
 from vidpara.data.clips import Clips
+from vidpara.data.episode import Episode
 from vidpara.data.latents import CachedFrames
-from vidpara.data.rollouts import Episode
+from vidpara.data.rollouts import RolloutFrames
 from vidpara.training.sampler import BatchSampler, Share, train_loader
 from vidpara.types import Camera
 
@@ -68,7 +69,8 @@ class Decoded(Dataset):
 def episode(name: str) -> Episode:
     moving = torch.linspace(0, 0.1, FRAMES)[:, None].repeat(1, 3)
     return Episode(
-        file=Path("benchmark"), name=name, camera_name="agentview", camera=Camera(torch.eye(3), torch.eye(4)),
+        source=Path("benchmark"), name=name, frames=RolloutFrames(Path("benchmark"), name, "agentview"),
+        camera=Camera(torch.eye(3), torch.eye(4)),
         image_size=(SIZE, SIZE), stored_size=(SIZE, SIZE), position=moving,
         rotation=torch.eye(3).repeat(FRAMES, 1, 1), opening=torch.zeros(FRAMES), gripper=torch.zeros(FRAMES),
         pixel=torch.zeros(FRAMES, 2), in_view=torch.ones(FRAMES, dtype=torch.bool),

@@ -30,10 +30,11 @@ def run(config: TrainPolicyConfig, argv: list[str]) -> None:
     initial = build.from_video_run(config)
     autoencoder = build.build_reader(initial, episodes)
     space = workspace(episodes)
-    policy = build.build_policy(initial, autoencoder, space)
+    videos = any(not episode.labelled for episode in episodes)
+    policy = build.build_policy(initial, autoencoder, space, videos)
     training, validation = build.build_clips(config.data, episodes, autoencoder, policy.image_encoder, state)
     shares = []
-    if config.data.unlabelled:
+    if config.data.unlabelled or videos:
         assert isinstance(policy, VideoPolicy)
         acting = policy.acting(config.trainer.batch_size)
         others = config.trainer.batch_size - acting

@@ -10,7 +10,6 @@ from pathlib import Path
 
 from diffusers import AutoencoderKLTemporalDecoder, UNetSpatioTemporalConditionModel
 from torch import nn
-from torch._guards import detect_fake_mode
 from torch.utils.data import Subset
 from transformers import DINOv3ViTModel
 
@@ -27,14 +26,16 @@ from vidpara.config import (
     ViTConfig,
 )
 from vidpara.data.clips import Clips, split
+from vidpara.data.episode import Episode
 from vidpara.data.latents import ALONE, Team, cache_frames, some_frames
-from vidpara.data.rollouts import Episode
+from vidpara.data.sources import cache_folder
 from vidpara.models.adapt import adapt
 from vidpara.models.autoencoder import Autoencoder, PatchPCA, Pixels, SVDAutoencoder
 from vidpara.models.checkpointing import checkpoint_layers
 from vidpara.models.cross_attention import use_single_token
 from vidpara.models.dinov3 import ImageModel, random_vit
 from vidpara.models.lora import add_lora
+from vidpara.models.pretrained import pretrained, subfolder
 from vidpara.models.svd import VideoModel, random_unet
 from vidpara.policy import Head, ImagePolicy, Policy, VideoPolicy
 from vidpara.types import Batch, Workspace
@@ -54,17 +55,17 @@ def build_clips(
     processes together and cached.
     """
     training, others, held_out = split(episodes, config)
-    unlabelled = others if config.unlabelled else []
-    folder = config.cache or config.rollouts[0].parent / "latents"
+    unlabelled = [episode for episode in others if config.unlabelled or not episode.labelled]
     cached = {}
     for path in config.rollouts:
-        of_file = [episode for episode in episodes if episode.file == path]
+        of_source = [episode for episode in episodes if episode.source == path]
+        models = [autoencoder, image_encoder]
         cached[path] = cache_frames(
-            of_file, autoencoder.encode, image_encoder, [autoencoder, image_encoder], folder, team
+            of_source, autoencoder.encode, image_encoder, models, cache_folder(config), team
         )
 
     def clips(chosen: list[Episode], shift: int, without: int) -> Clips:
-        frames = [cached[episode.file] for episode in chosen]
+        frames = [cached[episode.source] for episode in chosen]
         return Clips(chosen, frames, config.clip, shift, config.until, without)
 
     validation = clips(held_out, 0, 0)
@@ -88,8 +89,8 @@ def build_autoencoder(config: AutoencoderConfig, episodes: Sequence[Episode] = (
                 raise UserError(
                     "autoencoder.kind svd needs --autoencoder.weights (a diffusers VAE or pipeline folder)"
                 )
-            sub = _subfolder(config.weights, "vae")
-            return SVDAutoencoder(_pretrained(AutoencoderKLTemporalDecoder, config.weights, sub))
+            sub = subfolder(config.weights, "vae")
+            return SVDAutoencoder(pretrained(AutoencoderKLTemporalDecoder, config.weights, sub))
 
 
 def build_reader(config: TrainPolicyConfig, episodes: Sequence[Episode] = ()) -> Autoencoder:
@@ -111,8 +112,8 @@ def build_image_encoder(config: ImageEncoderConfig, dim: int) -> nn.Module:
                 raise UserError(
                     "image_encoder.kind clip needs --image_encoder.weights (a CLIP or pipeline folder)"
                 )
-            sub = _subfolder(config.weights, "image_encoder")
-            clip = CLIPContext(_pretrained(CLIPVisionModelWithProjection, config.weights, sub))
+            sub = subfolder(config.weights, "image_encoder")
+            clip = CLIPContext(pretrained(CLIPVisionModelWithProjection, config.weights, sub))
             if clip.dim != dim:
                 raise UserError(
                     f"{config.weights} gives tokens of {clip.dim} values, the UNet's cross-attention takes {dim}; "
@@ -130,8 +131,8 @@ def build_unet(config: UNetConfig, latent_channels: int, frames: int) -> UNetSpa
     if config.weights is None:
         unet = random_unet(config, latent_channels, frames)
     else:
-        sub = _subfolder(config.weights, "unet")
-        unet = _pretrained(UNetSpatioTemporalConditionModel, config.weights, sub)
+        sub = subfolder(config.weights, "unet")
+        unet = pretrained(UNetSpatioTemporalConditionModel, config.weights, sub)
         if unet.config.out_channels != latent_channels:
             raise UserError(
                 f"{config.weights} denoises {unet.config.out_channels} latent channels, the autoencoder gives "
@@ -152,7 +153,7 @@ def build_vit(config: ViTConfig) -> DINOv3ViTModel:
     """DINOv3 from a folder or hub id, or from random weights."""
     if config.weights is None:
         return random_vit(config)
-    vit = _pretrained(DINOv3ViTModel, config.weights, None)
+    vit = pretrained(DINOv3ViTModel, config.weights, None)
     vit.config.pos_embed_rescale = None  # as in `random_vit`
     return vit
 
@@ -174,17 +175,21 @@ def build_head(config: HeadConfig, channels: int, steps: int, space: Workspace) 
             return ACTHead(channels, steps, config, space)
 
 
-def build_policy(config: TrainPolicyConfig, autoencoder: Autoencoder, space: Workspace) -> Policy:
+def build_policy(
+    config: TrainPolicyConfig, autoencoder: Autoencoder, space: Workspace, videos: bool = False
+) -> Policy:
     """The backbone axis, and the head on it, from the weights that the configuration names.
+
+    `videos` says that some of the training data have no actions.
 
     Raises:
         UserError: settings that contradict one another.
     """
     trains_video = config.policy.kind == "video" and config.policy.backbone == "train"
-    if config.data.unlabelled and not (trains_video and config.policy.action_fraction < 1):
+    if (config.data.unlabelled or videos) and not (trains_video and config.policy.action_fraction < 1):
         raise UserError(
-            "data.unlabelled gives videos without actions, but this policy has no video loss; it takes --policy.kind "
-            "video --policy.backbone train and --policy.action_fraction below 1"
+            f"{'data.rollouts' if videos else 'data.unlabelled'} gives videos without actions, but this policy has no "
+            "video loss; it takes --policy.kind video --policy.backbone train and --policy.action_fraction below 1"
         )
     match config.policy.kind:
         case "video":
@@ -268,27 +273,3 @@ def _say(line: str) -> None:
     """Tell the user something, once in a distributed launch."""
     if os.environ.get("RANK", "0") == "0":
         print(line, file=sys.stderr)
-
-
-def _subfolder(weights: str, name: str) -> str | None:
-    """A pipeline folder or hub id holds the model in a subfolder; a model folder holds it directly."""
-    return name if not (Path(weights) / "config.json").is_file() else None
-
-
-def _pretrained(kind, weights: str, subfolder: str | None):
-    """The model with its weights; where tensors are only planned (`vidpara.memory`), its shapes alone."""
-    named = {"subfolder": subfolder} if subfolder else {}
-    try:
-        if detect_fake_mode() is not None:
-            return _shapes(kind, weights, named)
-        return kind.from_pretrained(weights, **named).float()
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"cannot load {kind.__name__} from {weights}: {' '.join(str(error).split())[:300]}"
-        ) from error
-
-
-def _shapes(kind, weights: str, named: dict[str, str]):
-    if hasattr(kind, "load_config"):  # diffusers
-        return kind.from_config(kind.load_config(weights, **named))
-    return kind(kind.config_class.from_pretrained(weights, **named))  # transformers

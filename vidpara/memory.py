@@ -20,7 +20,7 @@ from torch.utils._pytree import tree_leaves
 from vidpara.build import build_autoencoder, build_policy, build_unet, from_video_run
 from vidpara.cli import UserError
 from vidpara.config import DataConfig, TrainPolicyConfig, TrainVideoConfig
-from vidpara.data.rollouts import read_episodes
+from vidpara.data.sources import read_sources
 from vidpara.models.autoencoder import Autoencoder, PatchPCA, Pixels
 from vidpara.models.svd import VideoModel
 from vidpara.types import Actions, Batch, Camera, Start, Workspace
@@ -220,8 +220,8 @@ def _batch(size: int, shape: _Shape) -> Batch:
 def _image_size(data: DataConfig) -> tuple[int, int]:
     if data.size is not None:
         return data.size
-    if not data.rollouts[0].is_file():
+    if not data.rollouts[0].exists():
         raise UserError(
             f"the image size is not known: {data.rollouts[0]} does not exist; give --data.size ROWS COLUMNS"
         )
-    return read_episodes(data.rollouts[0], data.camera)[0].image_size
+    return read_sources(replace(data, rollouts=data.rollouts[:1]))[0].image_size

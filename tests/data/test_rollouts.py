@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.data.rollout_files import FRAMES, SIZE, write
 from vidpara.cli import UserError
 from vidpara.config import ClipConfig, DataConfig
 from vidpara.data import latents
@@ -23,27 +24,6 @@ from vidpara.data.clips import Clips, corners_first, split, workspace
 from vidpara.data.latents import CachedFrames, cache_frames, to_float
 from vidpara.data.rollouts import read_episodes
 from vidpara.models.image_encoder import ZeroContext
-
-SIZE, FRAMES = 32, 24
-
-
-def write(path: Path, demos: int = 3, frames: int = FRAMES) -> Path:
-    rng = np.random.default_rng(0)
-    pose = np.eye(4)
-    pose[:3, :3], pose[:3, 3] = np.diag([1.0, -1.0, -1.0]), [0, 0, 2.0]  # looks straight down from 2 m
-    with h5py.File(path, "w") as file:
-        for i in range(demos):
-            demo = file.create_group(f"data/demo_{i}")
-            along = np.linspace(-0.3, 0.3, frames)
-            demo["obs/agentview_rgb"] = rng.integers(0, 256, (frames, SIZE, SIZE, 3), dtype=np.uint8)
-            demo["obs/site_pos"] = np.stack([along, 0 * along, 1 + 0 * along], 1)
-            demo["obs/site_ori"] = np.broadcast_to(np.eye(3), (frames, 3, 3))
-            demo["obs/gripper_states"] = np.full((frames, 2), [0.02, -0.02])
-            demo["actions"] = np.tile([0, 0, 0, 0, 0, 0, -1.0], (frames, 1))
-            demo["actions"][frames // 2 :, 6] = 1
-            demo["camera/agentview/intrinsics"] = np.array([[40.0, 0, 16], [0, 40.0, 16], [0, 0, 1]])
-            demo["camera/agentview/world_from_camera"] = pose
-    return path
 
 
 @pytest.fixture

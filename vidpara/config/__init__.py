@@ -4,7 +4,7 @@ A component receives its own section and never the whole configuration. Lengths 
 control steps (20 Hz) unless a name says otherwise.
 """
 
-from vidpara.config.data import ClipConfig, DataConfig
+from vidpara.config.data import ClipConfig, DataConfig, LeRobotConfig
 from vidpara.config.models import (
     ACTConfig,
     AutoencoderConfig,
@@ -21,6 +21,7 @@ from vidpara.config.stages import (
     CollectConfig,
     EvaluateConfig,
     ExportConfig,
+    ExportLeRobotConfig,
     ReportConfig,
     TrainPolicyConfig,
     TrainVideoConfig,
@@ -29,7 +30,7 @@ from vidpara.config.training import HubConfig, LossConfig, OptimizerConfig, Trai
 
 __all__ = [
     "ACTConfig", "AutoencoderConfig", "CheckConfig", "ClipConfig", "CollectConfig", "ControllerConfig", "DataConfig",
-    "DiffusionConfig", "EvaluateConfig", "ExpertConfig", "ExportConfig", "HeadConfig", "HubConfig",
-    "ImageEncoderConfig", "LossConfig", "OptimizerConfig", "PolicyConfig", "ReportConfig", "SceneConfig",
-    "TrainPolicyConfig", "TrainVideoConfig", "TrainerConfig", "UNetConfig", "ViTConfig",
+    "DiffusionConfig", "EvaluateConfig", "ExpertConfig", "ExportConfig", "ExportLeRobotConfig", "HeadConfig",
+    "HubConfig", "ImageEncoderConfig", "LeRobotConfig", "LossConfig", "OptimizerConfig", "PolicyConfig",
+    "ReportConfig", "SceneConfig", "TrainPolicyConfig", "TrainVideoConfig", "TrainerConfig", "UNetConfig", "ViTConfig",
 ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""Rollouts on disk -> clips of latents."""
+"""Episodes on disk -> clips of latents."""
 
 from __future__ import annotations
 
@@ -16,11 +16,49 @@ class ClipConfig:
 
 
 @dataclass(frozen=True)
+class LeRobotConfig:
+    """Which columns of a LeRobotDataset hold what, and from which index of the column's values on.
+
+    The defaults are the layout of LIBERO's LeRobot versions and of `stages/export_lerobot.py`: the state is
+    end-effector point, axis-angle and two finger positions; the action ends with the gripper.
+    """
+
+    position: str = "observation.state"
+    """End-effector point: three metres, in the world of the cameras."""
+    position_at: int = 0
+    rotation: str = "observation.state"
+    """End-effector rotation in that world."""
+    rotation_at: int = 3
+    rotation_as: Literal["axis_angle", "euler_xyz", "quaternion_xyzw", "quaternion_wxyz", "matrix"] = (
+        "axis_angle"
+    )
+    """Radians; Euler angles about the fixed axes x, y, z; matrices row by row."""
+    opening: str = "observation.state"
+    """What the gripper's opening (metres) is the sum of, signs dropped: the fingers' positions."""
+    opening_at: tuple[int, ...] = (6, 7)
+    gripper: str = "action"
+    """The gripper's command."""
+    gripper_at: int = 6
+    gripper_open: float = -1.0
+    gripper_closed: float = 1.0
+    """Values of the command that stand for open and closed; those between are in proportion."""
+    gripper_leads: bool = True
+    """Row j's command is carried out after frame j, as LeRobot records actions; off for a measured state."""
+
+
+@dataclass(frozen=True)
 class DataConfig:
-    """Rollouts on disk -> clips."""
+    """Episodes on disk -> clips."""
 
     rollouts: tuple[Path, ...] = (Path("data/rollouts.hdf5"),)
+    """LIBERO HDF5 files, LeRobotDataset folders (or `hf://OWNER/NAME`), folders of videos; see docs/data.md."""
     camera: str = "agentview"
+    """Of LIBERO files and LeRobotDatasets: whose images are seen."""
+    cameras: Path | None = None
+    """YAML file with the camera's parameters, for LeRobotDatasets that do not hold them."""
+    lerobot: LeRobotConfig = field(default_factory=LeRobotConfig)
+    decoder: Literal["pyav", "decord"] = "pyav"
+    """What decodes videos; decord is an extra (`vidpara[video]`) and reads fewer codecs."""
     size: tuple[int, int] | None = None
     """Rows and columns that images are resized to, the camera with them; None keeps the files' size."""
     clip: ClipConfig = field(default_factory=ClipConfig)

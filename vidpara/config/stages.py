@@ -35,7 +35,7 @@ class CollectConfig:
 
 @dataclass(frozen=True)
 class CheckConfig:
-    """`stages/check_rollouts.py`: what the files say, drawn on the frames."""
+    """`stages/check_data.py`: is the data right? Checks with fixes, and what the files say drawn on the frames."""
 
     data: DataConfig = field(default_factory=DataConfig)
     head: HeadConfig = field(default_factory=HeadConfig)
@@ -141,3 +141,22 @@ class ExportConfig:
 
     run: Path = Path("runs/two_stage")
     output: Path = Path("checkpoints/policy")
+
+
+@dataclass(frozen=True)
+class ExportLeRobotConfig:
+    """`stages/export_lerobot.py`: LIBERO HDF5 -> LeRobotDataset v3.0."""
+
+    rollouts: Path = Path("data/rollouts.hdf5")
+    output: Path = Path("data/lerobot")
+    """Folder of the dataset; it must not exist yet."""
+    camera: str = "agentview"
+    demos: int = 0
+    """Export only the first N demos; 0 exports all."""
+    size: tuple[int, int] | None = None
+    """Rows and columns that images are resized to, the camera with them; None keeps the file's size."""
+    fps: int = 20
+    crf: int = 18
+    """Quality of the H.264 videos: 0 is lossless, 18 is hardly visible, 30 is small."""
+    gop: int = 10
+    """Frames from keyframe to keyframe; short ones make random clips fast to read."""

@@ -13,8 +13,8 @@ from torch.utils.data import Dataset
 
 from vidpara.cli import UserError
 from vidpara.config import ClipConfig, DataConfig
+from vidpara.data.episode import Episode
 from vidpara.data.latents import CachedFrames
-from vidpara.data.rollouts import Episode
 from vidpara.data.transforms import random_shift
 from vidpara.types import Actions, Batch, Float, Start, Tensor, Workspace
 
@@ -33,9 +33,10 @@ class Split(NamedTuple):
 class Clips(Dataset):
     """Every moment of every episode, or every one until its last release, is the present of one clip.
 
-    A clip that runs past the end repeats the last moment, without action labels there. The last `unlabelled` episodes
-    have no action labels at all. Items are unbatched `Batch`es; `default_collate` stacks them. `shift` moves each
-    clip's image by up to that many latent cells, drawn from torch's random state.
+    A clip that runs past the end repeats the last moment, without action labels there. The labels of the last
+    `unlabelled` episodes are not used; the clips of these, and of episodes that have none, come last. Items are
+    unbatched `Batch`es; `default_collate` stacks them. `shift` moves each clip's image by up to that many latent
+    cells, drawn from torch's random state.
     """
 
     def __init__(
@@ -47,18 +48,21 @@ class Clips(Dataset):
         until: Literal["end", "release"] = "end",
         unlabelled: int = 0,
     ) -> None:
-        self.episodes, self.frames, self.clip, self.shift = episodes, frames, clip, shift
-        presents = [len(episode) if until == "end" else episode.release for episode in episodes]
-        self.ends = list(accumulate(presents))
-        self.labelled = sum(presents[: len(presents) - unlabelled])
-        """How many clips, the first ones, have action labels."""
         span = (clip.frames - 1) * clip.stride + 1
         for episode in episodes:
             if len(episode) < span:
                 raise UserError(
-                    f"{episode.file}: {episode.name} has {len(episode)} frames, a clip of {clip.frames} with stride "
+                    f"{episode.source}: {episode.name} has {len(episode)} frames, a clip of {clip.frames} with stride "
                     f"{clip.stride} spans {span}; set --data.clip.frames or --data.clip.stride lower"
                 )
+        used = [e.labelled and i < len(episodes) - unlabelled for i, e in enumerate(episodes)]
+        order = sorted(range(len(episodes)), key=lambda i: not used[i])
+        self.episodes, self.frames = [episodes[i] for i in order], [frames[i] for i in order]
+        self.clip, self.shift = clip, shift
+        presents = [len(episode) if until == "end" else episode.release for episode in self.episodes]
+        self.ends = list(accumulate(presents))
+        self.labelled = sum(presents[: sum(used)])
+        """How many clips, the first ones, have action labels."""
 
     def __len__(self) -> int:
         return self.ends[-1]
@@ -91,35 +95,40 @@ class Clips(Dataset):
 def split(episodes: Sequence[Episode], config: DataConfig) -> Split:
     """The last `validation_demos` are held out, of the rest `demos` train and the others are left out.
 
+    Only episodes with labels count as demos, as long as there are any; those without are left out beside them.
+
     Raises:
         UserError: too few demos, or (with `out_of_view: error`) an end effector outside the image.
     """
-    if not 1 <= config.validation_demos < len(episodes):
+    videos = [episode for episode in episodes if not episode.labelled]
+    demos = [episode for episode in episodes if episode.labelled] or videos
+    if not 1 <= config.validation_demos < len(demos):
         raise UserError(
-            f"the rollouts hold {len(episodes)} demos, of which {config.validation_demos} are for validation; "
+            f"the rollouts hold {len(demos)} demos, of which {config.validation_demos} are for validation; "
             "leave at least one demo on each side (--data.validation_demos)"
         )
     if config.out_of_view == "error":
-        for episode in episodes:
-            if not episode.in_view.all():
+        for episode in demos:
+            if episode.labelled and not episode.in_view.all():
                 frame = int(episode.in_view.logical_not().nonzero()[0])
                 u, v = episode.pixel[frame].tolist()
                 raise UserError(
-                    f"{episode.file}: {episode.name}: the end effector is outside the image at frame {frame} "
+                    f"{episode.source}: {episode.name}: the end effector is outside the image at frame {frame} "
                     f"(pixel {u:.0f}, {v:.0f}); set --data.out_of_view mask to train without such steps"
                 )
-    training = list(episodes[: len(episodes) - config.validation_demos])
+    training = demos[: len(demos) - config.validation_demos]
     if config.demos > len(training):
         raise UserError(
             f"data.demos asks for {config.demos} training demos, the rollouts hold {len(training)}"
         )
-    held_out = list(episodes[len(training) :])
+    held_out = demos[len(training) :]
     chosen = list(range(config.demos or len(training)))
     if config.choose == "corners" and config.demos:
         places = torch.stack([episode.grasp for episode in training])
         chosen = corners_first(places, config.demos)
     others = sorted(set(range(len(training))) - set(chosen))
-    return Split([training[i] for i in chosen], [training[i] for i in others], held_out)
+    left_out = [training[i] for i in others] + (videos if demos[0].labelled else [])
+    return Split([training[i] for i in chosen], left_out, held_out)
 
 
 def corners_first(places: Float[Tensor, "n 2"], count: int) -> list[int]:
@@ -140,12 +149,20 @@ def workspace(episodes: Sequence[Episode]) -> Workspace:
     """Image size, range of the end effector's positions, and the gripper's rotation at the start.
 
     Raises:
-        UserError: the demos' images differ in size.
+        UserError: the images differ in size, or no episode has labels.
     """
     sizes = {episode.image_size for episode in episodes}
     if len(sizes) > 1:
-        raise UserError(f"the rollouts mix image sizes {sorted(sizes)}; give files of one size")
-    positions = torch.cat([episode.position for episode in episodes])
+        raise UserError(
+            f"the sources mix image sizes {sorted(sizes)} (rows, columns); resize all of them with --data.size"
+        )
+    acting = [episode for episode in episodes if episode.labelled]
+    if not acting:
+        raise UserError(
+            f"{episodes[0].source} holds video without poses and camera parameters, which a policy is trained on; "
+            "add a source that has them (--data.rollouts), or give the camera with --data.cameras"
+        )
+    positions = torch.cat([episode.position for episode in acting])
     low, high = positions.amin(0) - MARGIN, positions.amax(0) + MARGIN
-    home = tuple(tuple(row) for row in episodes[0].rotation[0].tolist())
+    home = tuple(tuple(row) for row in acting[0].rotation[0].tolist())
     return Workspace(sizes.pop(), tuple(low.tolist()), tuple(high.tolist()), home)

@@ -1,6 +1,6 @@
-"""Cached latents: every frame of every rollout is encoded once and memory-mapped from then on.
+"""Cached latents: every frame of every episode is encoded once and memory-mapped from then on.
 
-A cache belongs to one rollout file and one autoencoder; its folder name is the hash of both, so a changed source or
+A cache belongs to one source and one autoencoder; its folder name is the hash of both, so a changed source or
 autoencoder never reads a stale cache.
 """
 
@@ -23,7 +23,7 @@ from torch import nn
 from tqdm import tqdm
 
 from vidpara.cli import UserError
-from vidpara.data.rollouts import Episode
+from vidpara.data.episode import Episode
 from vidpara.types import Float, Tensor, UInt8
 
 Encode = Callable[[Float[Tensor, "n 3 h w"]], Tensor]
@@ -57,7 +57,7 @@ ALONE = Alone()
 
 
 class CachedFrames(NamedTuple):
-    """Latents and context tokens of a file's frames, all episodes one after another."""
+    """Latents and context tokens of a source's frames, all episodes one after another."""
 
     latents: Float[np.ndarray, "n c h w"]
     context: Float[np.ndarray, "n m d"]
@@ -76,8 +76,8 @@ def some_frames(episodes: Sequence[Episode], count: int) -> Float[Tensor, "n 3 h
     generator = torch.Generator().manual_seed(0)
     frames = []
     for episode in episodes[:: max(1, len(episodes) // count)]:
-        images = episode.images()
-        frames.append(to_float(images[torch.randperm(len(images), generator=generator)[:each].numpy()]))
+        chosen = torch.randperm(len(episode), generator=generator)[:each]
+        frames.append(to_float(episode.images(chosen.tolist())))
     return torch.cat(frames)
 
 
@@ -89,7 +89,7 @@ def cache_frames(
     folder: Path,
     team: Team = ALONE,
 ) -> CachedFrames:
-    """Encode the episodes of one file, or map what an earlier call encoded.
+    """Encode the episodes of one source, or map what an earlier call encoded.
 
     Every process of a launch calls this with its own `team` and encodes a share of the episodes on its device, where
     `models` are put for that long. An interrupted call leaves a partial cache whose finished episodes the next one
@@ -112,7 +112,7 @@ def cache_frames(
         team.wait_for_everyone()
         if first_one and not whole:
             _finish(episodes, path)
-            _name_stale(folder, episodes[0].file)
+            _name_stale(folder, episodes)
         team.wait_for_everyone()
     if not (path / "index.json").is_file():
         raise UserError(
@@ -141,15 +141,16 @@ def _encode_share(
         unit="demo",
         disable=team.process_index > 0 or not todo,
     ):
-        images = to_float(episode.images())
-        with torch.no_grad():
-            chunks = [chunk.to(team.device) for chunk in images.split(BATCH)]
-            parts = [(encode(chunk), embed(chunk)) for chunk in chunks]
-        arrays = [torch.cat(part).half().cpu().numpy() for part in zip(*parts, strict=True)]
         try:
-            for name, array in zip(FILES, arrays, strict=True):
-                _write_rows(path / name, array, rows[episode.name])
-            mine[episode.name] = [list(array.shape[1:]) for array in arrays]
+            row, shapes = rows[episode.name], []
+            for chunk in _chunks(episode):
+                with torch.no_grad():
+                    frames = chunk.to(team.device)
+                    arrays = [part.half().cpu().numpy() for part in (encode(frames), embed(frames))]
+                for name, array in zip(FILES, arrays, strict=True):
+                    _write_rows(path / name, array, row)
+                row, shapes = row + len(chunk), [list(array.shape[1:]) for array in arrays]
+            mine[episode.name] = shapes
             _write(note, mine)
         except OSError as error:
             raise UserError(
@@ -163,24 +164,27 @@ def _finish(episodes: Sequence[Episode], path: Path) -> None:
     latents, context = next(iter(_finished(path).values()))
     frames = sum(map(len, episodes))
     index = {"latents": [frames, *latents], "context": [frames, *context], "first": _rows(episodes)}
-    _write(path / "index.json", {**index, "source": _state(episodes[0].file)})
+    _write(path / "index.json", {**index, "source": _state(episodes)})
     for note in path.glob("finished-*.json"):
         note.unlink()
 
 
-def _name_stale(folder: Path, file: Path) -> None:
-    """Say which caches are of an earlier state of this file; they are never read again."""
-    now = _state(file)
+def _name_stale(folder: Path, episodes: Sequence[Episode]) -> None:
+    """Say which caches are of an earlier state of this source; they are never read again."""
+    now = _state(episodes)
     for index in sorted(folder.glob("*/index.json")):
         then = json.loads(index.read_text()).get("source", now)
         if then[0] == now[0] and then != now:
-            print(f"{index.parent} is of {file} as it was before; delete it to free space", file=sys.stderr)
+            print(f"{index.parent} is of {now[0]} as it was before; delete it to free space", file=sys.stderr)
 
 
-def _state(file: Path) -> list[str | int]:
-    """What tells whether a file is as it was: name, bytes and time of the last change."""
-    stat = file.stat()
-    return [file.name, stat.st_size, stat.st_mtime_ns]
+def _state(episodes: Sequence[Episode]) -> list[str]:
+    """A source, and what changes with its pictures."""
+    return [str(episodes[0].source.absolute()), hashlib.sha256(_pictures(episodes).encode()).hexdigest()]
+
+
+def _pictures(episodes: Sequence[Episode]) -> str:
+    return "\n".join(dict.fromkeys(episode.frames.fingerprint() for episode in episodes))
 
 
 def _finished(path: Path) -> dict[str, list[list[int]]]:
@@ -217,9 +221,14 @@ def _on(device: torch.device, models: Sequence[nn.Module]) -> Iterator[None]:
             model.to("cpu")
 
 
+def _chunks(episode: Episode) -> Iterator[Float[Tensor, "n 3 h w"]]:
+    """An episode's frames, a batch at a time: a long video does not fit in memory."""
+    for first in range(0, len(episode), BATCH):
+        yield to_float(episode.images(range(first, min(first + BATCH, len(episode)))))
+
+
 def _key(episodes: Sequence[Episode], models: Sequence[nn.Module]) -> str:
-    state = " ".join(map(str, _state(episodes[0].file)))
-    digest = hashlib.sha256(f"{state} {episodes[0].camera_name}{_resized(episodes[0])}".encode())
+    digest = hashlib.sha256((_pictures(episodes) + _resized(episodes[0])).encode())
     for model in models:
         digest.update(type(model).__name__.encode())
         digest.update(str(getattr(model, "dim", "")).encode())

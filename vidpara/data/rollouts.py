@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,67 +12,40 @@ import numpy as np
 import torch
 
 from vidpara.cli import UserError
-from vidpara.geometry.camera import inside, project, resize_camera, resize_images
-from vidpara.types import Bool, Camera, Float, UInt8
+from vidpara.data.episode import Episode, Poses, labelled
+from vidpara.types import Camera, Float, UInt8
 
 GRIPPER_COMMAND = 6
 """Index of the gripper (-1 open, +1 close) in LIBERO's 7-vector action."""
 
-OPEN = 0.9
-"""Share of its final opening from which the gripper counts as open."""
-
 
 @dataclass(frozen=True)
-class Episode:
-    """One demonstration, T moments long. Images stay on disk; everything else is in memory.
-
-    Images have `image_size` rows and columns, which `camera` and `pixel` belong to, whatever size they are stored in.
-    Row j of the observations is the moment after action j (LIBERO's pairing), so row j's gripper target is action j's.
-    """
+class RolloutFrames:
+    """One demo's images. Files hold the renderer's buffer, whose first row is the bottom one."""
 
     file: Path
-    name: str
-    camera_name: str
-    camera: Camera
-    image_size: tuple[int, int]
-    stored_size: tuple[int, int]
-    position: Float[torch.Tensor, "T 3"]
-    rotation: Float[torch.Tensor, "T 3 3"]
-    opening: Float[torch.Tensor, "T"]
-    gripper: Float[torch.Tensor, "T"]
-    pixel: Float[torch.Tensor, "T 2"]
-    in_view: Bool[torch.Tensor, "T"]
+    demo: str
+    camera: str
 
-    def __len__(self) -> int:
-        return len(self.position)
-
-    @property
-    def release(self) -> int:
-        """The moment at which the gripper is open again after its last closing; the demo's length if it never is."""
-        closing = self.gripper > 0.5
-        if not closing.any() or closing[-1]:
-            return len(self)
-        after = int(closing.nonzero()[-1]) + 1
-        opened = self.opening[after:] >= OPEN * self.opening[after:].max()
-        return after + int(opened.nonzero()[0])
-
-    @property
-    def grasp(self) -> Float[torch.Tensor, "2"]:
-        """World x, y (metres) of the end effector where the gripper begins to close, or at the end if it never does."""
-        closing = (self.gripper > 0.5).nonzero()
-        return self.position[int(closing[0]) if len(closing) else -1, :2]
-
-    def images(self) -> UInt8[np.ndarray, "T h w 3"]:
-        """The frames, upright: files hold the renderer's buffer, whose first row is the bottom one."""
+    def read(self, moments: Sequence[int]) -> UInt8[np.ndarray, "n h w 3"]:
+        once, back = np.unique(np.asarray(moments), return_inverse=True)
         with _open(self.file) as file:
-            stored = np.ascontiguousarray(file[f"data/{self.name}/obs/{self.camera_name}_rgb"][:][:, ::-1])
-        return resize_images(torch.from_numpy(stored), self.image_size).numpy()
+            images = file[f"data/{self.demo}/obs/{self.camera}_rgb"]
+            together = once[-1] - once[0] < len(once)  # h5py reads a list of rows one by one
+            stored = images[once[0] : once[-1] + 1] if together else images[once]
+        return np.ascontiguousarray(stored[back, ::-1])
+
+    def fingerprint(self) -> str:
+        stat = self.file.stat()
+        return f"{self.file.name} {stat.st_size} {stat.st_mtime_ns} {self.camera}"
 
 
 def read_episodes(
     path: Path, camera: str = "agentview", size: tuple[int, int] | None = None
 ) -> list[Episode]:
     """All demonstrations of a file, in the order of their numbers, their images resized to `size` rows and columns.
+
+    Row j of the observations is the moment after action j (LIBERO's pairing), so row j's gripper target is action j's.
 
     Raises:
         UserError: the file is missing, truncated or of another layout, the camera is unknown, or a pose is not finite.
@@ -82,6 +57,26 @@ def read_episodes(
             )
         names = sorted(file["data"], key=lambda name: int(name.rsplit("_", 1)[-1]))
         return [_read(path, file["data"][name], name, camera, size) for name in names]
+
+
+def read_actions(episode: Episode) -> Float[np.ndarray, "T 7"]:
+    """The OSC_POSE commands of a demo; row j led to the observations' row j."""
+    with _open(episode.source) as file:
+        return np.asarray(file[f"data/{episode.name}/actions"], np.float32)
+
+
+def read_fingers(episode: Episode) -> Float[np.ndarray, "T 2"]:
+    """The two finger positions (metres; open is +0.04, -0.04)."""
+    with _open(episode.source) as file:
+        return np.asarray(file[f"data/{episode.name}/obs/gripper_states"], np.float32)
+
+
+def read_task(path: Path) -> str:
+    """The file's instruction in words, or its name where it holds none."""
+    with _open(path) as file:
+        problem = file["data"].attrs.get("problem_info", "{}")
+    words = json.loads(problem).get("language_instruction", "")
+    return " ".join(words if isinstance(words, list) else [words]).strip('" ') or path.stem
 
 
 def _read(path: Path, demo: h5py.Group, name: str, camera: str, size: tuple[int, int] | None) -> Episode:
@@ -109,30 +104,10 @@ def _read(path: Path, demo: h5py.Group, name: str, camera: str, size: tuple[int,
     lengths = {"images": frames, "poses": len(position), "actions": len(gripper)}
     if len(set(lengths.values())) > 1:
         raise UserError(f"{where} has unequal lengths {lengths}")
-    for label, value in {"end-effector position": position, "end-effector rotation": rotation}.items():
-        finite = value.flatten(1).isfinite().all(1)
-        if not finite.all():
-            raise UserError(
-                f"{where} has a non-finite {label} at frame {int(finite.logical_not().nonzero()[0])}"
-            )
-    size = size or (rows, columns)
-    lens = resize_camera(Camera(intrinsics, world_from_camera), (rows, columns), size)
-    pixel = project(position, Camera(lens.intrinsics[None], world_from_camera[None]))
-    in_view = inside(pixel, *size)
-    return Episode(
-        path,
-        name,
-        camera,
-        lens,
-        size,
-        (rows, columns),
-        position,
-        rotation,
-        opening,
-        gripper,
-        pixel.nan_to_num(),
-        in_view,
-    )
+    frames_of = RolloutFrames(path, name, camera)
+    lens = Camera(intrinsics, world_from_camera)
+    poses = Poses(position, rotation, opening, gripper)
+    return labelled(path, name, frames_of, lens, (rows, columns), size, poses)
 
 
 def _open(path: Path) -> h5py.File:

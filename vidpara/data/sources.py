@@ -2,12 +2,55 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from vidpara.cli import UserError
 from vidpara.config import DataConfig
-from vidpara.data.rollouts import Episode, read_episodes
+from vidpara.data.episode import Episode
+from vidpara.data.lerobot import download, is_hub_id, is_lerobot, read_dataset
+from vidpara.data.rollouts import read_episodes
+from vidpara.data.video_folder import read_videos, videos_in
+
+HDF5 = (".hdf5", ".h5")
 
 
 def read_sources(config: DataConfig) -> list[Episode]:
-    """Episodes of all rollout files, in order."""
-    return [
-        episode for path in config.rollouts for episode in read_episodes(path, config.camera, config.size)
-    ]
+    """Episodes of all sources, in order; those without labels are video only.
+
+    Raises:
+        UserError: a source is missing, damaged or of no known kind, or their images differ in size.
+    """
+    episodes = [episode for path in config.rollouts for episode in _read(path, config)]
+    sizes = {episode.image_size: episode for episode in episodes}
+    if len(sizes) > 1:
+        found = ", ".join(f"{size} in {episode.source}: {episode.name}" for size, episode in sizes.items())
+        raise UserError(f"the sources mix image sizes: {found}; resize all with --data.size ROWS COLUMNS")
+    return episodes
+
+
+def cache_folder(config: DataConfig) -> Path:
+    """Where latents are cached: `data.cache`, or beside the first source that is on this machine."""
+    local = [path.parent for path in config.rollouts if not is_hub_id(path)]
+    return config.cache or (local or [Path("data")])[0] / "latents"
+
+
+def _read(path: Path, config: DataConfig) -> list[Episode]:
+    if is_hub_id(path):
+        return read_dataset(path, download(path), config)
+    if path.suffix in HDF5:
+        return read_episodes(path, config.camera, config.size)
+    if is_lerobot(path):
+        return read_dataset(path, path, config)
+    if path.is_dir() and videos_in(path):
+        return read_videos(path, config.size, config.decoder)
+    found = (
+        "does not exist"
+        if not path.exists()
+        else "is a folder without them"
+        if path.is_dir()
+        else "is another file"
+    )
+    raise UserError(
+        f"--data.rollouts {path} {found}; it takes LIBERO HDF5 files (.hdf5), LeRobotDataset folders (with "
+        "meta/info.json; or hf://OWNER/NAME) and folders of videos (.mp4, .webm, .avi, .mkv)"
+    )

@@ -13,8 +13,8 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from vidpara.cli import UserError
-from vidpara.data.rollouts import Episode
-from vidpara.types import Float, UInt8
+from vidpara.data.episode import Episode
+from vidpara.types import Bool, Float
 
 Verdict = Literal["ok", "warning", "error"]
 EPISODES = 8
@@ -41,6 +41,14 @@ class Finding(NamedTuple):
     fix: str = ""
 
 
+class Film(NamedTuple):
+    """An episode as it is looked at: grey pictures in [0, 1], the projected end effector (u, v), whether it is seen."""
+
+    images: Float[np.ndarray, "t h w"]
+    pixel: Float[np.ndarray, "t 2"]
+    seen: Bool[np.ndarray, "t"]
+
+
 class Pairs(NamedTuple):
     """Pairs of grey pictures, and the projected end effector (u, v) in each, before and after `LAG` frames."""
 
@@ -52,6 +60,10 @@ class Pairs(NamedTuple):
     """Largest squared difference of a patch of the two."""
 
 
+SHIFTS = (0, -9, -6, -4, -2, 2, 4, 6, 9)
+"""Frames by which poses may be late or early."""
+CLEAR = 1.5
+"""How much better another moment's poses must fit to be named."""
 Turn = Callable[[Float[np.ndarray, "n h w"]], Float[np.ndarray, "n h2 w2"]]
 TURNS: dict[str, Turn] = {
     "as they are": lambda x: x,
@@ -69,20 +81,22 @@ TURNS: dict[str, Turn] = {
 def verify(episodes: Sequence[Episode]) -> Iterator[Finding]:
     """All checks of one source's episodes, the cheap ones first."""
     yield _readable(episodes)
-    labelled = [episode for episode in episodes if episode.in_view.any()]
+    labelled = [episode for episode in episodes if episode.labelled]
     if not labelled:
         yield Finding(
             "labels", "warning", "no episode has poses and a camera", "they can serve stage one only"
         )
         return
     yield from (jumps(labelled), gripper(labelled), view(labelled))
-    pairs = motion_pairs(_spread(labelled, EPISODES))
+    films = [film(episode) for episode in _spread(labelled, EPISODES)]
+    pairs = motion_pairs(films)
     if not len(pairs.before):
         yield Finding(
             "camera", "warning", "the end effector hardly moves in the pictures", "look at the sheet"
         )
         return
     yield orientation(pairs)
+    yield clock(films)
     yield camera(pairs)
 
 
@@ -183,6 +197,18 @@ def orientation(pairs: Pairs) -> Finding:
     return Finding("orientation", "error", found, f"store the pictures {best}")
 
 
+def clock(films: Sequence[Film]) -> Finding:
+    """Whether the pictures move with poses of another moment."""
+    fits = {shift: fit(motion_pairs(films, shift)) for shift in SHIFTS}
+    best = max(fits, key=lambda shift: fits[shift])
+    found = f"{fits[0]:.0%} of the motion goes with the poses of the same frame"
+    if fits[best] < max(CLEAR * fits[0], GOES_ALONG):
+        return Finding("clock", "ok", found)
+    found += f", {fits[best]:.0%} with those of {abs(best)} frames {'later' if best > 0 else 'earlier'}"
+    fix = "pictures and poses are recorded with a delay between them; shift one of them by that many frames"
+    return Finding("clock", "error", found, fix)
+
+
 def camera(pairs: Pairs) -> Finding:
     """Whether the picture moves with the end effector where it is projected."""
     share = fit(pairs)
@@ -193,20 +219,27 @@ def camera(pairs: Pairs) -> Finding:
     return Finding("camera", "error", found, fix)
 
 
-def motion_pairs(episodes: Sequence[Episode]) -> Pairs:
-    """Pairs of frames between which the projected end effector has moved."""
+def film(episode: Episode) -> Film:
+    """An episode's pictures in grey, and where its end effector is projected."""
+    grey = episode.images().mean(-1) / 255
+    return Film(grey, episode.pixel.numpy(), episode.in_view.numpy())
+
+
+def motion_pairs(films: Sequence[Film], shift: int = 0) -> Pairs:
+    """Pairs of pictures between which the projected end effector has moved; with `shift` the poses are taken from so
+    many frames later.
+    """
     before, after, pixel_before, pixel_after = [], [], [], []
-    for episode in episodes:
-        images, pixel = _grey(episode.images()), episode.pixel.numpy()
-        seen, least = episode.in_view.numpy(), MOVED * episode.image_size[0] / 128
-        for now in range(0, len(images) - LAG, LAG):
-            then = now + LAG
-            if seen[now] and seen[then] and np.linalg.norm(pixel[then] - pixel[now]) >= least:
+    for images, pixel, seen in films:
+        least = MOVED * images.shape[1] / 128
+        for now in range(max(0, -shift), len(images) - LAG - max(0, shift), LAG):
+            here, there = now + shift, now + LAG + shift
+            if seen[here] and seen[there] and np.linalg.norm(pixel[there] - pixel[here]) >= least:
                 before.append(images[now])
-                after.append(images[then])
-                pixel_before.append(pixel[now])
-                pixel_after.append(pixel[then])
-    pictures = (len(before), *episodes[0].image_size)
+                after.append(images[now + LAG])
+                pixel_before.append(pixel[here])
+                pixel_after.append(pixel[there])
+    pictures = (len(before), *films[0].images.shape[1:])
     a, b = np.reshape(before, pictures), np.reshape(after, pictures)
     change = np.array([_largest_change(*each) for each in zip(a, b, strict=True)])
     return Pairs(a, b, np.reshape(pixel_before, (-1, 2)), np.reshape(pixel_after, (-1, 2)), change)
@@ -248,10 +281,6 @@ def _patch(
     if min(row, column) < radius or row + radius >= image.shape[0] or column + radius >= image.shape[1]:
         return None
     return image[row - radius : row + radius + 1, column - radius : column + radius + 1]
-
-
-def _grey(images: UInt8[np.ndarray, "t h w 3"]) -> Float[np.ndarray, "t h w"]:
-    return images.mean(-1) / 255
 
 
 def _spread(episodes: Sequence[Episode], count: int) -> list[Episode]:

@@ -21,7 +21,7 @@ from vidpara.config import CheckConfig, CollectConfig, EvaluateConfig, TrainPoli
 from vidpara.experiment.declare import CellRecipe, Experiment
 
 SCHEMAS: dict[str, type] = {
-    "collect_rollouts": CollectConfig, "check_rollouts": CheckConfig, "train_video": TrainVideoConfig,
+    "collect_rollouts": CollectConfig, "check_data": CheckConfig, "train_video": TrainVideoConfig,
     "train_policy": TrainPolicyConfig, "evaluate_policy": EvaluateConfig,
 }  # fmt: skip
 FREE = {
@@ -196,9 +196,9 @@ class _Planner:
         """The pictures that tell whether the collected numbers and pixels agree."""
         folder = self.experiment.runs / collected.key / "check"
         words = (*self._rollouts(), "--output", str(folder))
-        _load("check_rollouts", words, "check")
+        _load("check_data", words, "check")
         return Step(
-            "check", "check_rollouts", words, collected.key, (collected.name,), folder / "sheet.png",
+            "check", "check_data", words, collected.key, (collected.name,), folder / "sheet.png",
             folder.with_suffix(".log"),
         )  # fmt: skip
 

@@ -100,7 +100,7 @@ def _page(plan: Plan) -> ReportConfig:
     """The page of all that is finished."""
     experiment, steps = plan.experiment, plan.steps.values()
     finished = [step for step in steps if step.product.exists()]
-    checked = [step.product for step in finished if step.stage == "check_rollouts"]
+    checked = [step.product for step in finished if step.stage == "check_data"]
     return ReportConfig(
         output=page_path(plan),
         title=experiment.title or experiment.name.replace("_", " "),
@@ -194,7 +194,7 @@ def _training(plan: Plan, cell: Cell) -> None:
 @functools.cache
 def _places(config: DataConfig) -> list[list[float]]:
     """Where the training demos grasped (x, y in metres), if the rollouts are on this machine."""
-    if not all(file.is_file() for file in config.rollouts):
+    if not all(source.exists() for source in config.rollouts):
         return []
     training = split(read_sources(config), config).training
     return [[round(value, 3) for value in episode.grasp.tolist()] for episode in training]

@@ -96,6 +96,7 @@ def write_page(config: ReportConfig) -> None:
     palette = figures.colors([*(result.cell for _, result in found), *(run.name for run in runs)])
     cells = [result for _, result in found]
     content = render(
+        "page.html.jinja",
         title=config.title,
         notes=config.notes,
         baseline=config.baseline,
@@ -112,13 +113,13 @@ def write_page(config: ReportConfig) -> None:
     results.write_atomically(config.output, content.encode())
 
 
-def render(**values: Any) -> str:
-    """The template beside this file, filled in."""
+def render(template: str, **values: Any) -> str:
+    """A template beside this file, filled in."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
-    return environment.get_template("page.html.jinja").render(**values)
+    return environment.get_template(template).render(**values)
 
 
 def media(path: Path, title: str) -> Media:

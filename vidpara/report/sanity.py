@@ -13,13 +13,16 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw
 
-from vidpara.config import ClipConfig
-from vidpara.data.rollouts import Episode
+from vidpara.config import ClipConfig, HeadConfig
+from vidpara.data.episode import Episode
+from vidpara.data.verify import Finding
 from vidpara.geometry.camera import lift, project
 from vidpara.heads.pixel import PixelHead
 from vidpara.types import Camera, Float, Tensor, UInt8
 
 SCALE = 3
+GEOMETRY, ROUNDING = 1e-4, 0.501
+"""Metres that the geometry may lose, and cells and bins that rounding may."""
 NOW, TARGET, LIFTED = (255, 255, 255), (80, 220, 100), (255, 70, 70)
 
 
@@ -55,6 +58,18 @@ def round_trip(episodes: Sequence[Episode], head: PixelHead) -> RoundTrip:
         float(torch.cat(cells).max()),
         float(torch.cat(bins).max()),
     )
+
+
+def judge(error: RoundTrip, head: HeadConfig) -> Finding:
+    """Whether the round trip loses no more than rounding to cells and bins must."""
+    found = (
+        f"recorded point -> target -> lifted point: geometry {error.exact * 1e3:.3f} mm; rounded to {head.grid[0]} x "
+        f"{head.grid[1]} cells x {head.height_bins} heights median {error.median * 100:.2f} cm, largest "
+        f"{error.worst * 100:.2f} cm ({error.cells:.2f} cells, {error.bins:.2f} bins)"
+    )
+    if error.exact > GEOMETRY or max(error.cells, error.bins) > ROUNDING:
+        return Finding("round trip", "error", found, "the camera or the poses in the file are wrong")
+    return Finding("round trip", "ok", found)
 
 
 def decode(head: PixelHead, cell: Float[Tensor, "n 2"], height: Float[Tensor, "n"], camera: Camera) -> Tensor:

@@ -1,0 +1,155 @@
+"""Which path is which source, and sources with and without actions in one training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.data.rollout_files import FRAMES, SIZE, drift, write
+from vidpara.cli import UserError
+from vidpara.config import ClipConfig, DataConfig
+from vidpara.data import lerobot
+from vidpara.data.clips import Clips, split, workspace
+from vidpara.data.episode import Episode
+from vidpara.data.latents import cache_frames, to_float
+from vidpara.data.sources import cache_folder, read_sources
+from vidpara.evaluation.video import write_mp4
+from vidpara.geometry.camera import project
+from vidpara.models.image_encoder import ZeroContext
+from vidpara.types import Camera
+
+LEROBOT = Path(__file__).parent / "samples/v3.0"
+
+
+@pytest.fixture
+def videos(tmp_path: Path) -> Path:
+    """Two videos in folders of their own, under one name, and files that are none."""
+    folder = tmp_path / "videos"
+    for seed, name in enumerate(("a", "b")):
+        write_mp4(folder / name / "clip.mp4", drift(20 + seed, seed), 20, 10)
+    (folder / "notes.txt").write_text("not a video")
+    (folder / "a/._clip.mp4").write_bytes(b"left by another system")
+    return folder
+
+
+@pytest.fixture
+def rollouts(tmp_path: Path) -> Path:
+    return write(tmp_path / "rollouts.hdf5")
+
+
+def read(*sources: Path, **settings) -> list[Episode]:
+    return read_sources(DataConfig(rollouts=sources, **settings))
+
+
+def clips_of(episodes: list[Episode], folder: Path, **settings) -> Clips:
+    cached = {
+        source: cache_frames(
+            [e for e in episodes if e.source == source],
+            lambda x: x[:, :, ::8, ::8],
+            ZeroContext(4),
+            [],
+            folder,
+        )
+        for source in {e.source for e in episodes}
+    }
+    return Clips(episodes, [cached[e.source] for e in episodes], ClipConfig(frames=4, stride=3), **settings)
+
+
+def test_a_folder_of_videos_is_one_episode_a_video(videos):
+    episodes = read(videos)
+    assert [(e.name, len(e), e.labelled) for e in episodes] == [
+        ("a/clip.mp4", 20, False),
+        ("b/clip.mp4", 21, False),
+    ]
+    assert abs(episodes[1].images([20])[0].astype(int) - drift(21, 1)[20]).mean() < 3
+
+
+def test_an_episode_without_actions_has_nothing_that_is_not_finite(videos):
+    episode = read(videos, size=(40, 30))[0]
+    camera = Camera(episode.camera.intrinsics[None], episode.camera.world_from_camera[None])
+    torch.testing.assert_close(project(episode.position, camera), episode.pixel)
+    torch.testing.assert_close(episode.pixel[0], torch.tensor([15.0, 20.0]))
+    assert not episode.in_view.any()
+
+
+def test_sources_of_every_kind_come_in_order_and_at_one_size(rollouts, videos):
+    episodes = read(videos, rollouts, LEROBOT, size=(SIZE, SIZE))
+    assert [e.source for e in episodes] == [videos] * 2 + [rollouts] * 3 + [LEROBOT] * 2
+    assert {e.images([0]).shape for e in episodes} == {(1, SIZE, SIZE, 3)}
+
+
+def test_images_of_different_sizes_are_refused(rollouts):
+    with pytest.raises(UserError, match=r"mix image sizes: \(32, 32\) in .*demo_2, \(64, 64\).*--data.size"):
+        read(rollouts, LEROBOT)
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [("nothing", "does not exist"), ("empty", "a folder without them"), ("a.txt", "another file")],
+)
+def test_anything_else_is_one_error_that_names_the_three(tmp_path, name, found):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "a.txt").write_text("text")
+    with pytest.raises(UserError, match=rf"{name} .*{found}; it takes LIBERO HDF5.*LeRobotDataset.*videos"):
+        read(tmp_path / name)
+
+
+def test_a_dataset_on_the_hub_is_downloaded(monkeypatch):
+    asked = []
+    monkeypatch.setattr(lerobot, "snapshot_download", lambda *a, **k: asked.append((a, k)) or str(LEROBOT))
+    source = Path("hf://owner/name")
+    assert [e.source for e in read(source)] == [source] * 2
+    assert asked == [(("owner/name",), {"repo_type": "dataset"})]
+    assert cache_folder(DataConfig(rollouts=(source,))) == Path("data/latents")
+
+
+def test_a_dataset_that_the_hub_does_not_have_is_named():
+    with pytest.raises(UserError, match=r"cannot download dataset owner/name"):
+        read(Path("hf://owner/name"))
+
+
+def test_episodes_without_labels_come_last_and_their_clips_have_none(rollouts, videos, tmp_path):
+    episodes = read(videos, rollouts)  # the videos first
+    for without in (0, 2):
+        clips = clips_of(episodes, tmp_path / "latents", unlabelled=without)
+        assert clips.labelled == (3 - without) * FRAMES and len(clips) == 3 * FRAMES + 41
+        valid = torch.tensor([bool(clips[i].actions.valid.any()) for i in range(len(clips))])
+        ends = torch.arange(len(clips)) % FRAMES >= FRAMES - 3  # no label past the end
+        assert torch.equal(valid, (torch.arange(len(clips)) < clips.labelled) & ~ends)
+
+
+def test_a_clip_of_video_holds_the_videos_frames(rollouts, videos, tmp_path):
+    episodes = read(rollouts, videos)
+    clips = clips_of(episodes, tmp_path / "latents")
+    images = episodes[-1].images([5, 8, 11, 14])
+    torch.testing.assert_close(
+        clips[3 * FRAMES + 20 + 5].latents, to_float(images)[:, :, ::8, ::8].half().float()
+    )
+
+
+def test_only_demos_with_labels_are_counted_held_out_and_chosen(rollouts, videos):
+    episodes = read(rollouts, videos)
+    found = split(episodes, DataConfig(validation_demos=1, demos=1))
+    assert [[e.name for e in part] for part in found] == [
+        ["demo_0"], ["demo_1", "a/clip.mp4", "b/clip.mp4"], ["demo_2"],
+    ]  # fmt: skip
+
+
+def test_videos_alone_are_split_like_demos(videos):
+    found = split(read(videos), DataConfig(validation_demos=1))
+    assert [[e.name for e in part] for part in found] == [["a/clip.mp4"], [], ["b/clip.mp4"]]
+
+
+def test_the_workspace_is_that_of_the_episodes_with_labels(rollouts, videos):
+    assert workspace(read(videos, rollouts)) == workspace(read(rollouts))
+    with pytest.raises(UserError, match="video without poses"):
+        workspace(read(videos))
+
+
+def test_a_renamed_or_changed_video_is_encoded_anew(videos, tmp_path):
+    keys = {episode.frames.fingerprint() for episode in read(videos)}
+    (videos / "b").rename(videos / "c")
+    write_mp4(videos / "a/clip.mp4", drift(22, 5), 20, 10)
+    assert len(keys | {episode.frames.fingerprint() for episode in read(videos)}) == 4

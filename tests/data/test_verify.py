@@ -1,0 +1,120 @@
+"""Checks of data, each on data broken on purpose.
+
+The pictures are drawn here: a patterned square that moves with the recorded point over a patterned table. What is
+tested is the judgement, and drawn pictures can be broken in every way; that our real rollouts pass is tested in the
+pipeline.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from data.rollout_files import FRAMES, SIZE, write
+
+from vidpara.data.rollouts import read_episodes
+from vidpara.data.verify import Finding, verify
+
+FOCAL, HEIGHT = 40.0, 1.0
+
+
+def drawn() -> np.ndarray:
+    """Upright frames in which a square of 7 pixels goes where the recorded points are seen."""
+    rng = np.random.default_rng(0)
+    table, square = rng.integers(90, 130, (SIZE, SIZE, 3)), rng.integers(0, 256, (7, 7, 3))
+    frames = np.repeat(table[None], FRAMES, 0).astype(np.uint8)
+    for frame, (x, y, _) in zip(frames, points(), strict=True):
+        column, row = int(SIZE / 2 + FOCAL * x), int(SIZE / 2 - FOCAL * y)
+        frame[row - 3 : row + 4, column - 3 : column + 4] = square
+    return frames
+
+
+def points() -> np.ndarray:
+    """A path on no line of symmetry of the image; the camera is a metre above it, looking down."""
+    along = np.linspace(0, 1, FRAMES)
+    return np.stack([0.5 * along - 0.25, 0.1 + 0.2 * along**2, 0 * along + HEIGHT], 1)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    file = write(tmp_path / "rollouts.hdf5")
+    with h5py.File(file, "a") as data:
+        for demo in data["data"].values():
+            demo["obs/agentview_rgb"][:] = drawn()[:, ::-1]
+            demo["obs/site_pos"][:] = points()
+            demo["obs/gripper_states"][FRAMES // 2 :] = [0.002, -0.002]
+    return file
+
+
+def change(path: Path, name: str, new: Callable[[np.ndarray], np.ndarray]) -> None:
+    with h5py.File(path, "a") as data:
+        for demo in data["data"].values():
+            demo[name][()] = new(demo[name][()])
+
+
+def found(path: Path) -> dict[str, Finding]:
+    return {finding.check: finding for finding in verify(read_episodes(path))}
+
+
+def test_nothing_is_found_in_right_data(path):
+    findings = found(path)
+    assert {finding.verdict for finding in findings.values()} == {"ok"}
+    assert list(findings) == ["frames", "poses", "gripper", "view", "orientation", "clock", "camera"]
+
+
+FLIPS = {
+    "upside down": lambda x: x[:, ::-1],
+    "mirrored left to right": lambda x: x[:, :, ::-1],
+    "turned by 180 degrees": lambda x: x[:, ::-1, ::-1],
+    "turned by 90 degrees to the right": lambda x: np.rot90(x, 1, (1, 2)),
+    "turned by 90 degrees to the left": lambda x: np.rot90(x, -1, (1, 2)),
+    "transposed": lambda x: x.transpose(0, 2, 1, 3),
+    "transposed along the other diagonal": lambda x: np.rot90(x.transpose(0, 2, 1, 3), 2, (1, 2)),
+}
+
+
+@pytest.mark.parametrize("name", FLIPS)
+def test_pictures_the_wrong_way_round_are_named_by_what_rights_them(path, name):
+    change(path, "obs/agentview_rgb", lambda stored: FLIPS[name](stored[:, ::-1])[:, ::-1])
+    finding = found(path)["orientation"]
+    assert finding.verdict == "error" and finding.fix == f"store the pictures {name}"
+
+
+@pytest.mark.parametrize(
+    ("name", "new", "check", "verdict", "words"),
+    [
+        ("actions", lambda a: a * np.array([1, 1, 1, 1, 1, 1, -1]), "gripper", "error", "sign is inverted"),
+        ("actions", lambda a: 0 * a - 1, "gripper", "warning", "only ever opened"),
+        ("obs/gripper_states", lambda g: 0 * g + 0.02, "gripper", "warning", "do the fingers follow"),
+        ("obs/site_pos", lambda p: p * np.array([10, 10, 1]), "poses", "error", "are they metres"),
+        ("obs/site_pos", lambda p: p[[0] * FRAMES], "poses", "error", "never moves"),
+        ("obs/site_pos", lambda p: p + np.array([0.25, 0, 0]), "view", "warning", "out_of_view mask"),
+        ("obs/site_pos", lambda p: p + np.array([5.0, 0, 0]), "view", "error", "another camera or image size"),
+        ("obs/site_pos", lambda p: p - np.array([0, 0.3, 0]), "camera", "error", "check the camera's intrinsics"),
+        ("camera/agentview/intrinsics", lambda k: k * [[2], [2], [1]], "camera", "error", "of which image size"),
+    ],
+)  # fmt: skip
+def test_broken_data_are_found_and_a_fix_is_named(path, name, new, check, verdict, words):
+    change(path, name, new)
+    finding = found(path)[check]
+    assert finding.verdict == verdict and words in finding.fix + finding.found
+
+
+def test_a_jump_is_named_with_its_frame(path):
+    def jump(position: np.ndarray) -> np.ndarray:
+        position[7:] += [0.2, 0, 0]
+        return position
+
+    change(path, "obs/site_pos", jump)
+    finding = found(path)["poses"]
+    assert finding.verdict == "error" and "demo_0 at frame 7" in finding.found
+
+
+@pytest.mark.parametrize(("frames", "words"), [(6, "6 frames earlier"), (-6, "6 frames later")])
+def test_poses_of_another_moment_are_named_with_the_delay(path, frames, words):
+    change(path, "obs/site_pos", lambda p: p[np.clip(np.arange(FRAMES) + frames, 0, FRAMES - 1)])
+    finding = found(path)["clock"]
+    assert finding.verdict == "error" and words in finding.found

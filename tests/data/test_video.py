@@ -1,0 +1,189 @@
+"""Frames by timestamp against a full sequential decode, for the codecs and GOPs that data come in."""
+
+from __future__ import annotations
+
+import struct
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from vidpara.cli import UserError
+from vidpara.data import video as reader
+from vidpara.data.video import frame_times, header, read_frames
+
+FRAMES, SIZE = 60, (48, 64)
+H264 = {"preset": "veryfast", "crf": "24"}
+KINDS = {
+    "gop 2": ("libx264", {**H264, "g": "2", "bf": "0"}, "mp4"),
+    "gop 10": ("libx264", {**H264, "g": "10", "bf": "0"}, "mp4"),
+    "gop 250": ("libx264", {**H264, "g": "250", "bf": "0"}, "mp4"),
+    "b-frames": ("libx264", {**H264, "g": "12", "bf": "3", "x264-params": "b-pyramid=normal:scenecut=0"}, "mp4"),
+    "open gop": ("libx264", {**H264, "g": "12", "bf": "3", "x264-params": "open-gop=1:scenecut=0"}, "mp4"),
+    "matroska": ("libx264", {**H264, "g": "12", "bf": "3"}, "mkv"),
+    "h265": ("libx265", {"g": "12", "preset": "ultrafast", "x265-params": "log-level=none:bframes=3:pools=1"}, "mp4"),
+    "av1": ("libsvtav1", {"g": "16", "crf": "20", "preset": "8", "svtav1-params": "lp=1"}, "mp4"),
+    "vp9": ("libvpx-vp9", {"g": "12", "deadline": "realtime", "cpu-used": "8"}, "webm"),
+    "avi": ("mpeg4", {"g": "12", "bf": "2"}, "avi"),
+}  # fmt: skip
+
+
+def picture(number: int) -> np.ndarray:
+    """A square that moves over a gradient, and a bar code of the frame's number."""
+    rows, columns = SIZE
+    image = np.tile(np.linspace(0, 200, columns, dtype=np.uint8)[None, :, None], (rows, 1, 3))
+    left = number % (columns - 8)
+    image[20:28, left : left + 8] = (255, 40, 0)
+    for bit in range(8):
+        image[40:48, 8 * bit : 8 * bit + 8] = 255 * (number >> bit & 1)
+    return image
+
+
+def number_of(image: np.ndarray) -> int:
+    return sum((image[42:46, 8 * bit + 2 : 8 * bit + 6].mean() > 127) << bit for bit in range(8))
+
+
+def write(file: Path, codec: str, options: dict[str, str], times: list[int] | None = None) -> Path:
+    """Frame i shown at `times[i]` milliseconds; by default 20 frames a second."""
+    with av.open(str(file), "w") as container:
+        stream = container.add_stream(codec, rate=20, options=options)
+        stream.height, stream.width, stream.pix_fmt = *SIZE, "yuv420p"
+        if times:
+            stream.codec_context.time_base = stream.time_base = Fraction(1, 1000)
+        for number in range(FRAMES):
+            frame = av.VideoFrame.from_ndarray(picture(number), format="rgb24")
+            if times:
+                frame.pts, frame.time_base = times[number], Fraction(1, 1000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return file
+
+
+def decoded(file: Path) -> tuple[np.ndarray, np.ndarray]:
+    """(times, images) of all frames, one after the other."""
+    with av.open(str(file)) as container:
+        frames = list(container.decode(video=0))
+    return np.array([float(f.time) for f in frames]), np.stack([f.to_ndarray(format="rgb24") for f in frames])
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def video(request, tmp_path_factory) -> Path:
+    codec, options, suffix = KINDS[request.param]
+    try:
+        av.codec.Codec(codec, "w")
+    except av.codec.codec.UnknownCodecError:
+        pytest.skip(f"PyAV cannot encode {codec} here")
+    return write(tmp_path_factory.mktemp("video") / f"video.{suffix}", codec, options)
+
+
+def test_the_times_of_all_frames_are_those_of_a_full_decode(video):
+    times, size = frame_times(video)
+    np.testing.assert_allclose(times, decoded(video)[0], atol=1e-9)
+    assert len(times) == FRAMES and size == SIZE
+
+
+def test_every_frame_alone_is_that_of_a_full_decode(video):
+    times, images = decoded(video)
+    for i, time in enumerate(times):
+        assert np.array_equal(read_frames(video, np.array([time]))[0], images[i]), f"frame {i}"
+
+
+def test_a_clip_in_any_order_is_that_of_a_full_decode(video):
+    times, images = decoded(video)
+    assert [number_of(image) for image in images] == list(range(FRAMES))
+    rng = np.random.default_rng(0)
+    for clip in (np.arange(5, 45, 7), rng.integers(0, FRAMES, 12), np.array([59, 0, 0, 30])):
+        assert np.array_equal(read_frames(video, times[clip]), images[clip])
+
+
+def test_a_time_between_two_frames_gives_the_nearer_one(video):
+    times, images = decoded(video)
+    for i in (0, 11, 12, 30):
+        later, earlier = times[i] + 0.02, times[i + 1] - 0.02
+        assert np.array_equal(read_frames(video, np.array([later, earlier]), 0.025), images[i : i + 2])
+
+
+def test_decord_reads_the_same_frames(video):
+    pytest.importorskip("decord")
+    times, images = decoded(video)
+    with av.open(str(video)) as container:
+        if container.streams.video[0].codec_context.name not in ("h264", "hevc"):
+            pytest.skip("decord 0.6 does not decode it")
+    clip = np.array([40, 3, 17, 59])
+    found = read_frames(video, times[clip], 0.001, "decord")
+    assert [number_of(image) for image in found] == clip.tolist()
+    assert np.abs(found.astype(int) - images[clip]).max() <= 3  # another colour conversion
+
+
+def test_variable_frame_rate_is_read_by_time(tmp_path):
+    gaps = np.random.default_rng(0).integers(10, 120, FRAMES)
+    times = np.cumsum(gaps) - gaps[0]
+    file = write(tmp_path / "vfr.mp4", *KINDS["b-frames"][:2], times.tolist())
+    np.testing.assert_allclose(frame_times(file)[0], times / 1000, atol=1e-3)
+    for clip in ([7], [50, 2, 31], list(range(20, 40))):
+        found = read_frames(file, times[clip] / 1000, 2e-3)
+        assert [number_of(image) for image in found] == clip
+
+
+def test_a_random_clip_does_not_read_the_whole_file(tmp_path, monkeypatch):
+    file = write(tmp_path / "video.mp4", *KINDS["gop 10"][:2])
+    touched, tick = set(), reader._tick
+
+    def noted(item):
+        touched.add(tick(item))
+        return tick(item)
+
+    monkeypatch.setattr(reader, "_tick", noted)
+    read_frames(file, np.array([52, 55]) / 20)
+    assert len(touched) <= 10  # one group of pictures of six
+
+
+def test_a_time_that_the_file_does_not_reach_is_named(video):
+    with pytest.raises(
+        UserError, match=r"a frame at 9\.0000 s is wanted, the nearest one is at (2\.95|3\.0)"
+    ):
+        read_frames(video, np.array([0.5, 9.0]))
+
+
+def test_a_file_that_asks_to_be_turned_is_turned(tmp_path):
+    file = write(tmp_path / "phone.mp4", *KINDS["gop 10"][:2])
+    upright = read_frames(file, np.array([0.5]))[0]
+    content = bytearray(file.read_bytes())
+    matrix = content.index(b"tkhd") + 4 + 40
+    content[matrix : matrix + 36] = struct.pack(">9i", 0, 1 << 16, 0, -(1 << 16), 0, 0, 0, 0, 1 << 30)
+    file.write_bytes(content)  # shown a quarter turn clockwise
+    turned = read_frames(file, np.array([0.5]))[0]
+    assert np.array_equal(turned, np.rot90(upright, -1)) and frame_times(file)[1] == SIZE[::-1]
+
+
+@pytest.mark.parametrize("content", [b"", b"not a video" * 100])
+def test_what_is_not_a_video_is_named(tmp_path, content):
+    file = tmp_path / "video.mp4"
+    file.write_bytes(content)
+    with pytest.raises(UserError, match=r"video\.mp4 is not a readable video"):
+        frame_times(file)
+
+
+def test_a_missing_video_is_named(tmp_path):
+    with pytest.raises(UserError, match=r"none\.mp4 does not exist"):
+        header(tmp_path / "none.mp4")
+
+
+@pytest.mark.parametrize("share", [0.3, 0.7])
+def test_a_truncated_video_is_named(tmp_path, share):
+    whole = write(tmp_path / "video.mp4", *KINDS["gop 10"][:2])
+    whole.write_bytes(whole.read_bytes()[: int(share * whole.stat().st_size)])
+    with pytest.raises(UserError, match=r"video\.mp4 is not a readable video"):
+        read_frames(whole, np.array([0.0]))
+
+
+def test_a_video_without_frames_is_named(tmp_path):
+    file = tmp_path / "empty.mkv"
+    with av.open(str(file), "w") as container:
+        stream = container.add_stream("libx264", rate=20)
+        stream.height, stream.width, stream.pix_fmt = *SIZE, "yuv420p"
+        container.start_encoding()
+    with pytest.raises(UserError, match=r"empty\.mkv"):
+        frame_times(file)

@@ -1,0 +1,74 @@
+"""LIBERO demos written as a LeRobotDataset and read back."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from tests.data.rollout_files import FRAMES, SIZE, write
+from vidpara.cli import UserError
+from vidpara.config import DataConfig, ExportLeRobotConfig
+from vidpara.data.rollouts import read_episodes
+from vidpara.data.sources import read_sources
+from vidpara.data.write_lerobot import write_dataset
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> ExportLeRobotConfig:
+    return ExportLeRobotConfig(write(tmp_path / "rollouts.hdf5", smooth=True), tmp_path / "dataset", crf=10)
+
+
+def export(config: ExportLeRobotConfig) -> int:
+    return write_dataset(read_episodes(config.rollouts, size=config.size), "push the line", config)
+
+
+def test_an_export_reads_back_to_the_same_poses_and_nearly_the_same_frames(config):
+    assert export(config) == 3 * FRAMES
+    found, truth = read_sources(DataConfig(rollouts=(config.output,))), read_episodes(config.rollouts)
+    for ours, original in zip(found, truth, strict=True):
+        for name in ("position", "rotation", "opening", "pixel", "gripper"):
+            torch.testing.assert_close(getattr(ours, name), getattr(original, name), atol=1e-6, rtol=1e-6)
+        difference = np.abs(ours.images().astype(int) - original.images())
+        assert difference.mean() < 3 < np.abs(ours.images()[1:].astype(int) - original.images()[:-1]).mean()
+
+
+def test_a_resized_export_takes_the_camera_along(config):
+    export(replace(config, size=(16, 48)))
+    found, truth = read_sources(DataConfig(rollouts=(config.output,))), read_episodes(config.rollouts)
+    assert found[0].image_size == (16, 48)
+    torch.testing.assert_close(found[0].pixel, truth[0].pixel * torch.tensor([48 / SIZE, 16 / SIZE]))
+
+
+def test_a_rows_action_is_the_one_taken_after_its_frame(config):
+    with h5py.File(config.rollouts) as file:
+        actions = file["data/demo_0/actions"][:]
+    export(config)
+    written = pq.read_table(config.output / "data/chunk-000/file-000.parquet")["action"].to_pylist()
+    np.testing.assert_allclose(written[: FRAMES - 1], actions[1:])
+    assert written[FRAMES - 1] == [0, 0, 0, 0, 0, 0, actions[-1, 6]]
+
+
+def test_counters_and_statistics_are_those_of_the_rows(config):
+    export(config)
+    table = pq.read_table(config.output / "data/chunk-000/file-000.parquet").to_pydict()
+    assert table["index"] == list(range(3 * FRAMES)) and table["frame_index"] == list(range(FRAMES)) * 3
+    statistics = json.loads((config.output / "meta/stats.json").read_text())
+    for name in ("observation.state", "action"):
+        for label in ("min", "max", "mean", "std"):
+            expected = getattr(np.array(table[name]), label)(0)
+            np.testing.assert_allclose(statistics[name][label], expected, atol=1e-6)
+
+
+def test_nothing_is_overwritten_and_odd_sizes_are_refused(config):
+    with pytest.raises(UserError, match=r"even sizes, the images have \(31, 32\).*--size"):
+        export(replace(config, size=(31, 32)))
+    export(config)
+    with pytest.raises(UserError, match="exists; remove it or give another --output"):
+        export(config)

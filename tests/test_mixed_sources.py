@@ -1,0 +1,52 @@
+"""Both stages on data of others: a LeRobotDataset with actions beside a folder of videos without."""
+
+from __future__ import annotations
+
+import json
+import runpy
+from pathlib import Path
+
+import pytest
+
+from tests.data.rollout_files import drift
+from vidpara.cli import UserError, load
+from vidpara.config import TrainPolicyConfig, TrainVideoConfig
+from vidpara.evaluation.video import write_mp4
+
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).parents[1]
+LEROBOT = Path(__file__).parent / "data/samples/v3.0"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("mixed")
+    for seed in range(2):
+        write_mp4(folder / f"videos/{seed}.mp4", drift(24, seed), 20, 10)
+    return folder
+
+
+def train(stage: str, schema: type, folder: Path, *settings: str) -> set[str]:
+    """Two steps; the names of all metrics."""
+    run = folder / stage
+    argv = [
+        *settings, str(ROOT / "configs/pocket.yaml"), "--run", str(run), "--data.rollouts", str(folder / "videos"),
+        str(LEROBOT), "--data.size", "64", "64", "--data.cache", str(folder / "latents"), "--data.validation_demos",
+        "1", "--data.validation_clips", "2", "--trainer.batch_size", "4", "--trainer.steps", "2", "--trainer.log_every",
+        "1", "--autoencoder.patch", "4", "--sample_steps", "2", "--data.until", "end",
+    ]  # fmt: skip
+    runpy.run_path(str(ROOT / f"stages/{stage}.py"))["run"](load(schema, argv), argv)
+    return set().union(*map(json.loads, (run / "metrics.jsonl").read_text().splitlines()))
+
+
+def test_both_stages_train_on_a_mixture_of_data_with_and_without_actions(folder):
+    video = train("train_video", TrainVideoConfig, folder, str(ROOT / "configs/video/stage_one.yaml"))
+    assert "val/video_loss" in video
+    policy = train("train_policy", TrainPolicyConfig, folder, str(ROOT / "configs/policy/joint.yaml"))
+    assert {"train_step/volume_loss", "train_step/video_loss", "val/pixel_error"} <= policy
+
+
+def test_a_policy_without_video_loss_refuses_videos(folder):
+    with pytest.raises(UserError, match=r"data\.rollouts gives videos without actions"):
+        train("train_policy", TrainPolicyConfig, folder, str(ROOT / "configs/policy/dinov3_para.yaml"))

@@ -1,0 +1,145 @@
+"""One episode, whatever it was read from: where its frames come from, and what is known of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+
+from vidpara.cli import UserError
+from vidpara.geometry.camera import inside, project, resize_camera, resize_images
+from vidpara.types import Bool, Camera, Float, UInt8
+
+OPEN = 0.9
+"""Share of its final opening from which the gripper counts as open."""
+
+
+@runtime_checkable
+class Frames(Protocol):
+    """Where the frames of one episode are read from."""
+
+    def read(self, moments: Sequence[int]) -> UInt8[np.ndarray, "n h w 3"]:
+        """The frames of these moments, upright, in the size they are stored in."""
+        ...
+
+    def fingerprint(self) -> str:
+        """Text that changes when the pictures do, read without opening them."""
+        ...
+
+
+class Poses(NamedTuple):
+    """What the robot does in an episode, in the camera's world: metres; gripper 0 open, 1 closed."""
+
+    position: Float[torch.Tensor, "T 3"]
+    rotation: Float[torch.Tensor, "T 3 3"]
+    opening: Float[torch.Tensor, "T"]
+    gripper: Float[torch.Tensor, "T"]
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One episode, T moments long. Images stay on disk; everything else is in memory.
+
+    Images have `image_size` rows and columns, which `camera` and `pixel` belong to, whatever size they are stored in.
+    The gripper's target of moment j is what it was commanded on the way there. An episode that is not `labelled` is
+    video and nothing else: its camera and poses are placeholders, and no moment is in view.
+    """
+
+    source: Path
+    """What `data.rollouts` names: a file or a folder."""
+    name: str
+    """Its own within the source."""
+    frames: Frames
+    camera: Camera
+    image_size: tuple[int, int]
+    stored_size: tuple[int, int]
+    position: Float[torch.Tensor, "T 3"]
+    rotation: Float[torch.Tensor, "T 3 3"]
+    opening: Float[torch.Tensor, "T"]
+    gripper: Float[torch.Tensor, "T"]
+    pixel: Float[torch.Tensor, "T 2"]
+    in_view: Bool[torch.Tensor, "T"]
+    labelled: bool = True
+
+    def __len__(self) -> int:
+        return len(self.position)
+
+    @property
+    def release(self) -> int:
+        """The moment at which the gripper is open again after its last closing; the demo's length if it never is."""
+        closing = self.gripper > 0.5
+        if not closing.any() or closing[-1]:
+            return len(self)
+        after = int(closing.nonzero()[-1]) + 1
+        opened = self.opening[after:] >= OPEN * self.opening[after:].max()
+        return after + int(opened.nonzero()[0])
+
+    @property
+    def grasp(self) -> Float[torch.Tensor, "2"]:
+        """World x, y (metres) of the end effector where the gripper begins to close, or at the end if it never does."""
+        closing = (self.gripper > 0.5).nonzero()
+        return self.position[int(closing[0]) if len(closing) else -1, :2]
+
+    def images(self, moments: Sequence[int] | None = None) -> UInt8[np.ndarray, "n h w 3"]:
+        """The frames of `moments` (all by default), upright, of `image_size`."""
+        stored = self.frames.read(range(len(self)) if moments is None else moments)
+        return resize_images(torch.from_numpy(stored), self.image_size).numpy()
+
+
+def labelled(
+    source: Path,
+    name: str,
+    frames: Frames,
+    camera: Camera,
+    stored_size: tuple[int, int],
+    size: tuple[int, int] | None,
+    poses: Poses,
+) -> Episode:
+    """An episode with actions. `camera` belongs to images of `stored_size`, which are resized to `size`.
+
+    Raises:
+        UserError: a pose or the camera is not finite.
+    """
+    where = f"{source}: {name}"
+    for label, value in {
+        "end-effector position": poses.position,
+        "end-effector rotation": poses.rotation,
+    }.items():
+        finite = value.flatten(1).isfinite().all(1)
+        if not finite.all():
+            frame = int(finite.logical_not().nonzero()[0])
+            raise UserError(f"{where} has a non-finite {label} at frame {frame}")
+    if not all(part.isfinite().all() for part in camera):
+        raise UserError(f"{where} has camera parameters that are not finite")
+    size = size or stored_size
+    lens = resize_camera(camera, stored_size, size)
+    pixel = project(poses.position, Camera(lens.intrinsics[None], camera.world_from_camera[None]))
+    in_view = inside(pixel, *size)
+    return Episode(source, name, frames, lens, size, stored_size, *poses, pixel.nan_to_num(), in_view)
+
+
+def video_only(
+    source: Path,
+    name: str,
+    frames: Frames,
+    length: int,
+    stored_size: tuple[int, int],
+    size: tuple[int, int] | None,
+) -> Episode:
+    """An episode without actions: it serves stage one, and the video loss of stage two.
+
+    Its end effector rests at the world's origin, a metre in front of its camera, where every formula is finite.
+    """
+    nowhere = Poses(
+        torch.zeros(length, 3), torch.eye(3).repeat(length, 1, 1), torch.zeros(length), torch.zeros(length)
+    )
+    rows, columns = size = size or stored_size
+    middle = torch.tensor([columns / 2, rows / 2])
+    camera = Camera(torch.eye(3), torch.eye(4))
+    camera.intrinsics[:2, 2], camera.world_from_camera[2, 3] = middle, -1.0
+    pixel, in_view = middle.repeat(length, 1), torch.zeros(length, dtype=torch.bool)
+    return Episode(source, name, frames, camera, size, stored_size, *nowhere, pixel, in_view, labelled=False)

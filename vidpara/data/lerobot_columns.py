@@ -1,0 +1,150 @@
+"""A LeRobotDataset's columns -> poses and cameras, as the configuration names them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from scipy.spatial.transform import Rotation
+
+from vidpara.cli import UserError, read_yaml
+from vidpara.config import DataConfig, LeRobotConfig
+from vidpara.data.episode import Poses
+from vidpara.data.parquet import values
+from vidpara.geometry.camera import resize_camera
+from vidpara.types import Camera, Float
+
+CAMERA_COLUMNS = ("camera.{}.intrinsics", "camera.{}.world_from_camera")
+STILL = 1e-4
+"""Largest change of a number of a camera's parameters over an episode, relative to its size, that is rounding."""
+
+
+def label_columns(config: LeRobotConfig) -> list[str]:
+    return [config.position, config.rotation, config.opening, config.gripper]
+
+
+def poses_of(where: str, table: pa.Table, known: Sequence[str], config: LeRobotConfig) -> Poses:
+    """What the robot does in an episode; `table` holds its rows, `known` are the dataset's columns.
+
+    Raises:
+        UserError: a column is missing, too short, or holds no rotation.
+    """
+
+    def of(setting: str, places: Sequence[int]) -> Float[np.ndarray, "T n"]:
+        name = getattr(config, setting)
+        if name not in table.column_names:
+            raise UserError(
+                f"{where} has no column '{name}'; the dataset has {list(known)}: set --data.lerobot.{setting}"
+            )
+        try:
+            found = values(table, name)
+        except ValueError as error:
+            raise UserError(
+                f"{where}: column '{name}' is not numbers ({error}); set --data.lerobot.{setting}"
+            ) from error
+        if max(places) >= found.shape[1] or min(places) < 0:
+            raise UserError(
+                f"{where}: column '{name}' holds {found.shape[1]} values a row, values {list(places)} are to be the "
+                f"{setting}; set --data.lerobot.{setting} or --data.lerobot.{setting}_at"
+            )
+        return found[:, list(places)].astype(np.float64)
+
+    width = {"axis_angle": 3, "euler_xyz": 3, "quaternion_xyzw": 4, "quaternion_wxyz": 4, "matrix": 9}
+    position = of("position", range(config.position_at, config.position_at + 3))
+    turned = of("rotation", range(config.rotation_at, config.rotation_at + width[config.rotation_as]))
+    opening = np.abs(of("opening", config.opening_at)).sum(1)
+    command = of("gripper", [config.gripper_at])[:, 0]
+    gripper = (command - config.gripper_open) / (config.gripper_closed - config.gripper_open)
+    if config.gripper_leads:
+        gripper = np.concatenate([gripper[:1], gripper[:-1]])
+    try:
+        rotation = _matrices(turned, config.rotation_as)
+    except ValueError as error:
+        raise UserError(
+            f"{where}: column '{config.rotation}' holds no rotation as {config.rotation_as} ({error}); set "
+            "--data.lerobot.rotation_as or --data.lerobot.rotation_at"
+        ) from error
+    tensors = (torch.from_numpy(x).float() for x in (position, rotation, opening, gripper.clip(0, 1)))
+    return Poses(*tensors)
+
+
+def camera_of(
+    where: str, table: pa.Table, facts: dict[str, Any], stored_size: tuple[int, int], config: DataConfig
+) -> Camera | None:
+    """The episode's camera: from its rows, its metadata or the YAML file, the first that has it.
+
+    Raises:
+        UserError: it moves during the episode, or its parameters are of another shape.
+    """
+    names = [name.format(config.camera) for name in CAMERA_COLUMNS]
+    if all(name in table.column_names for name in names):
+        return _camera(where, *(_constant(where, table, name) for name in names))
+    if all(facts.get(name) is not None for name in names):
+        return _camera(where, *(np.array(facts[name], dtype=np.float64) for name in names))
+    return _camera_in_file(config.cameras, config.camera, stored_size) if config.cameras else None
+
+
+def _camera_in_file(file: Path, name: str, stored_size: tuple[int, int]) -> Camera:
+    cameras = read_yaml(file)
+    found = cameras.get(name)
+    if not isinstance(found, dict) or not {"intrinsics", "world_from_camera"} <= set(found):
+        raise UserError(
+            f"{file} has no intrinsics and world_from_camera of camera '{name}'; it has {sorted(map(str, cameras))}: "
+            "add them or set --data.camera"
+        )
+    try:
+        camera = _camera(
+            str(file), *(np.array(found[key], float) for key in ("intrinsics", "world_from_camera"))
+        )
+        rows, columns = found.get("image_size", stored_size)
+    except (ValueError, TypeError) as error:
+        raise UserError(
+            f"{file}: camera '{name}' is not written in numbers ({error}); see docs/data.md"
+        ) from error
+    return resize_camera(camera, (int(rows), int(columns)), stored_size)
+
+
+def _constant(where: str, table: pa.Table, name: str) -> Float[np.ndarray, "n"]:
+    found = values(table, name).astype(np.float64)
+    if (np.ptp(found, axis=0) > STILL * np.abs(found).max().clip(1)).any():
+        raise UserError(
+            f"{where}: '{name}' changes during the episode; cameras have to stand still: choose one with --data.camera"
+        )
+    return found[0]
+
+
+def _camera(where: str, intrinsics: np.ndarray, world_from_camera: np.ndarray) -> Camera:
+    if intrinsics.size != 9 or world_from_camera.size != 16:
+        raise UserError(
+            f"{where}: the camera has {intrinsics.size} intrinsics and {world_from_camera.size} values of "
+            "world_from_camera; 9 (3 x 3) and 16 (4 x 4) are expected, row by row"
+        )
+    return Camera(
+        torch.from_numpy(intrinsics.reshape(3, 3)).float(),
+        torch.from_numpy(world_from_camera.reshape(4, 4)).float(),
+    )
+
+
+def _matrices(turned: Float[np.ndarray, "T n"], kind: str) -> Float[np.ndarray, "T 3 3"]:
+    if not np.isfinite(turned).all():
+        return np.full((len(turned), 3, 3), np.nan)  # named, with its frame, where all poses are checked
+    match kind:
+        case "axis_angle":
+            return Rotation.from_rotvec(turned).as_matrix()
+        case "euler_xyz":
+            return Rotation.from_euler("xyz", turned).as_matrix()
+        case "quaternion_xyzw":
+            return Rotation.from_quat(turned).as_matrix()
+        case "quaternion_wxyz":
+            return Rotation.from_quat(turned[:, [1, 2, 3, 0]]).as_matrix()
+    matrices = turned.reshape(-1, 3, 3)
+    if (
+        np.abs(matrices @ matrices.transpose(0, 2, 1) - np.eye(3)).max() > 0.01
+        or np.linalg.det(matrices).min() < 0
+    ):
+        raise ValueError("rows are not orthonormal, or mirrored")
+    return matrices

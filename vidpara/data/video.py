@@ -1,0 +1,221 @@
+"""Frames of a video file by their timestamps, exactly, and without reading more of the file than they need.
+
+A frame's time is its presentation timestamp in seconds, on the file's own clock. Variable frame rates and B-frames
+need nothing special: the keyframe that is shown at or before a wanted moment is sought, and decoding goes on from there
+in the order in which frames are shown.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import av
+import numpy as np
+
+from vidpara.cli import UserError
+from vidpara.types import Float, UInt8
+
+Decoder = Literal["pyav", "decord"]
+EXACT = 1e-4
+"""Seconds by which the time of a frame that a file is known to hold may be off: rounding."""
+
+
+class Header(NamedTuple):
+    """What a video file says of itself before anything is decoded."""
+
+    size: tuple[int, int]
+    """Rows and columns, as stored."""
+    end: float
+    """Seconds at which the last frame's display ends; NaN where the container does not say."""
+
+
+@dataclass(frozen=True)
+class VideoFrames:
+    """One episode's frames: those of a video file that are shown at `times` (seconds)."""
+
+    file: Path
+    name: str
+    """The episode's; a file may hold several."""
+    times: Float[np.ndarray, "T"]
+    tolerance: float = EXACT
+    decoder: Decoder = "pyav"
+
+    def read(self, moments: Sequence[int]) -> UInt8[np.ndarray, "n h w 3"]:
+        return read_frames(self.file, self.times[np.asarray(moments)], self.tolerance, self.decoder)
+
+    def fingerprint(self) -> str:
+        stat = self.file.stat()
+        times = hashlib.sha256(self.times.tobytes()).hexdigest()[:16]
+        return f"{self.name} {self.file.name} {stat.st_size} {stat.st_mtime_ns} {times}"
+
+
+def read_frames(
+    file: Path, times: Float[np.ndarray, "n"], tolerance: float = EXACT, decoder: Decoder = "pyav"
+) -> UInt8[np.ndarray, "n h w 3"]:
+    """The frames that are shown nearest to `times` (seconds; any order, repeats allowed), upright.
+
+    Raises:
+        UserError: the file is missing or damaged, or shows no frame within `tolerance` seconds of a wanted time.
+    """
+    once, back = np.unique(times, return_inverse=True)
+    found = _decord(file, once) if decoder == "decord" else list(_nearest(file, once))
+    for wanted, (shown, _) in zip(once, found, strict=True):
+        if abs(shown - wanted) > tolerance:
+            raise UserError(
+                f"{file}: a frame at {wanted:.4f} s is wanted, the nearest one is at {shown:.4f} s; the file is "
+                "shorter than its metadata say, or they name wrong offsets: copy or export the data anew"
+            )
+    return np.stack([image for _, image in found])[back]
+
+
+def header(file: Path) -> Header:
+    """Size and length from the file's header.
+
+    Raises:
+        UserError: the file is missing or damaged, or holds no video.
+    """
+    with _open(file) as container:
+        stream = _stream(file, container)
+        if stream.duration is not None:
+            end = float(((stream.start_time or 0) + stream.duration) * stream.time_base)
+        else:
+            end = container.duration / av.time_base if container.duration else math.nan
+        return Header((stream.codec_context.height, stream.codec_context.width), end)
+
+
+def frame_times(file: Path) -> tuple[Float[np.ndarray, "n"], tuple[int, int]]:
+    """The time of every frame (seconds, ascending) and their size when upright; only the first frame is decoded.
+
+    Raises:
+        UserError: the file is missing, damaged or empty, or holds no video.
+    """
+    with _open(file) as container, _damaged(file):
+        stream = _stream(file, container)
+        packets = [packet for packet in container.demux(stream) if packet.size and not packet.is_discard]
+        if all(packet.pts is not None for packet in packets):
+            ticks = np.array(sorted({packet.pts for packet in packets}))
+        else:  # an old container that leaves the order of display to the decoder
+            container.seek(0)
+            ticks = np.array([_tick(frame) for frame in container.decode(stream)])
+        if not len(ticks):
+            raise UserError(f"{file} holds a video of no frames; remove it or copy it anew")
+        times = ticks * float(stream.time_base)
+    _, first = next(_nearest(file, times[:1]))
+    return times, (first.shape[0], first.shape[1])
+
+
+def _nearest(file: Path, times: Float[np.ndarray, "n"]) -> Iterator[tuple[float, UInt8[np.ndarray, "h w 3"]]]:
+    """(time, image) of the frame nearest to each of `times`, which ascend."""
+    with _open(file) as container, _damaged(file):
+        stream = _stream(file, container)
+        tick = float(stream.time_base)
+        shown: Iterator[Any] = iter(())
+        before, after = None, None
+        for time in times:
+            wanted = time / tick
+            if before is None or _keyframe_between(stream, _tick(before), wanted):
+                shown = _from_keyframe(container, stream, math.floor(wanted + 0.5))
+                before = after = next(shown, None)
+            while after is not None and _tick(after) < wanted:
+                before, after = after, next(shown, None)
+            if before is None:
+                raise UserError(
+                    f"{file} shows nothing at {time:.4f} s; it is truncated or empty: copy it anew"
+                )
+            nearer = after is not None and _tick(after) - wanted < wanted - _tick(before)
+            chosen: Any = after if nearer else before
+            if chosen.is_corrupt:
+                raise UserError(f"{file} is damaged at {_tick(chosen) * tick:.4f} s; copy it anew")
+            yield _tick(chosen) * tick, _upright(chosen)
+
+
+def _from_keyframe(container: Any, stream: Any, wanted: int) -> Iterator[Any]:
+    """Frames in the order they are shown, from a keyframe that is shown no later than tick `wanted`, or the first.
+
+    Containers seek by the time of decoding, which with B-frames is earlier than that of display: the keyframe found may
+    be shown too late, and then the one before it is sought.
+    """
+    target, previous = wanted, None
+    while True:
+        container.seek(target, stream=stream, backward=True)
+        packets = container.demux(stream)
+        first = next((packet for packet in packets if packet.is_keyframe and packet.size), None)
+        if first is None or _tick(first) <= wanted or first.dts is None or first.dts == previous:
+            break
+        previous, target = first.dts, min(first.dts, target) - 1
+    if first is None:
+        return
+    start = (
+        _tick(first) if _tick(first) <= wanted else -math.inf
+    )  # frames before it lack what they are predicted from
+    for packet in itertools.chain([first], packets):
+        yield from (frame for frame in packet.decode() if _tick(frame) >= start)
+
+
+def _keyframe_between(stream: Any, now: int, wanted: float) -> bool:
+    """Whether seeking saves decoding: a keyframe lies after tick `now` and not after `wanted`, by the file's index."""
+    place = stream.index_entries.search_timestamp(math.floor(wanted), backward=True)
+    return place >= 0 and stream.index_entries[place].timestamp > now
+
+
+def _decord(file: Path, times: Float[np.ndarray, "n"]) -> list[tuple[float, UInt8[np.ndarray, "h w 3"]]]:
+    """The same as `_nearest` through decord, on one thread: with more it collapses beside other workers."""
+    try:
+        import decord  # pyright: ignore[reportMissingImports]
+    except ImportError as error:
+        raise UserError("data.decoder decord needs decord; pip install 'vidpara[video]'") from error
+    with _open(file):  # decord's own errors name no file
+        pass
+    try:
+        reader = decord.VideoReader(str(file), num_threads=1)
+        shown = reader.get_frame_timestamp(range(len(reader)))[:, 0].astype(np.float64)
+        places = [int(np.abs(shown - time).argmin()) for time in times]
+        images = reader.get_batch(places).asnumpy()
+    except decord.DECORDError as error:
+        raise UserError(f"{file} cannot be decoded by decord; try --data.decoder pyav") from error
+    return list(zip(shown[places].tolist(), images, strict=True))
+
+
+def _tick(item: Any) -> int:
+    """When a packet or frame is shown, in ticks of its stream; where it does not say, when it is decoded."""
+    return item.pts if item.pts is not None else item.dts
+
+
+def _upright(frame: Any) -> UInt8[np.ndarray, "h w 3"]:
+    """RGB; turned as the file asks (phones store what the sensor saw)."""
+    return np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90)))
+
+
+def _stream(file: Path, container: Any) -> Any:
+    if not container.streams.video:
+        raise UserError(f"{file} holds no video stream; copy it anew, or remove it")
+    stream = container.streams.video[0]
+    stream.codec_context.thread_count = 1  # workers are many, cores are few
+    return stream
+
+
+def _open(file: Path) -> Any:
+    if not file.is_file():
+        raise UserError(f"video {file} does not exist; copy the missing file, or set --data.rollouts")
+    try:
+        return av.open(str(file))
+    except (av.FFmpegError, ValueError) as error:
+        raise UserError(
+            f"{file} is not a readable video ({error}); it may be truncated: copy it anew"
+        ) from error
+
+
+@contextlib.contextmanager
+def _damaged(file: Path) -> Iterator[None]:
+    """Turns the decoder's errors into one that names the file."""
+    try:
+        yield
+    except av.FFmpegError as error:
+        raise UserError(f"{file} cannot be decoded ({error}); copy it anew, or remove it") from error

@@ -1,0 +1,35 @@
+"""A folder of videos, at any depth -> episodes without actions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from vidpara.cli import UserError
+from vidpara.data.episode import Episode, video_only
+from vidpara.data.video import Decoder, VideoFrames, frame_times
+
+SUFFIXES = (".avi", ".mkv", ".mp4", ".webm")
+
+
+def videos_in(folder: Path) -> list[Path]:
+    """The folder's videos, by name; hidden files are left alone."""
+    found = (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    return sorted(path for path in found if not path.name.startswith("."))
+
+
+def read_videos(folder: Path, size: tuple[int, int] | None, decoder: Decoder) -> list[Episode]:
+    """One episode a video, its images resized to `size` rows and columns.
+
+    Raises:
+        UserError: there is no video, or one cannot be read.
+    """
+    files = videos_in(folder)
+    if not files:
+        raise UserError(f"{folder} holds no video ({', '.join(SUFFIXES)}); set --data.rollouts")
+    episodes = []
+    for file in files:
+        times, stored = frame_times(file)
+        name = file.relative_to(folder).as_posix()
+        frames = VideoFrames(file, name, times, decoder=decoder)
+        episodes.append(video_only(folder, name, frames, len(times), stored, size))
+    return episodes
