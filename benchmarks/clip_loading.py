@@ -23,7 +23,7 @@ from vidpara.data.clips import Clips
 from vidpara.data.episode import Episode
 from vidpara.data.latents import CachedFrames
 from vidpara.data.rollouts import RolloutFrames
-from vidpara.training.sampler import BatchSampler, Share, train_loader
+from vidpara.training.sampler import BatchSampler, Piece, Share, train_loader
 from vidpara.types import Camera
 
 VIDEOS, FRAMES, SIZE, BATCH, BATCHES = 16, 96, 256, 16, 4
@@ -111,7 +111,9 @@ if __name__ == "__main__":
 
         def ours(clips: Clips = warm) -> int:
             loader = train_loader(
-                clips, BatchSampler([Share(settings.batch_size, len(clips))], settings), pin=False
+                clips,
+                BatchSampler([Share(settings.batch_size, (Piece(0, len(clips)),))], settings),
+                pin=False,
             )
             return sum(len(batch.latents) for batch in loader)
 

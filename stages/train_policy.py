@@ -16,7 +16,6 @@ from vidpara.policy import VideoPolicy
 from vidpara.run_folder import push, save_card, save_policy
 from vidpara.training.optimizer import ParamGroup
 from vidpara.training.processes import processes
-from vidpara.training.sampler import Share
 from vidpara.training.trainer import train
 
 
@@ -33,12 +32,10 @@ def run(config: TrainPolicyConfig, argv: list[str]) -> None:
     videos = any(not episode.labelled for episode in episodes)
     policy = build.build_policy(initial, autoencoder, space, videos)
     training, validation = build.build_clips(config.data, episodes, autoencoder, policy.image_encoder, state)
-    shares = []
-    if config.data.unlabelled or videos:
-        assert isinstance(policy, VideoPolicy)
-        acting = policy.acting(config.trainer.batch_size)
-        others = config.trainer.batch_size - acting
-        shares = [Share(acting, training.labelled), Share(others, len(training))]
+    size = config.trainer.batch_size
+    apart = isinstance(policy, VideoPolicy) and (config.data.unlabelled or videos)
+    acting = policy.acting(size) if apart else size
+    shares = build.build_shares(config.data, training, acting, size - acting)
     if config.trainer.overfit_one_sample:
         training = validation = Subset(training, [0])
     vis = config.run / "vis"

@@ -28,6 +28,7 @@ def run(config: TrainVideoConfig, argv: list[str]) -> None:
     unet = build.build_unet(config.unet, autoencoder.channels, config.data.clip.frames)
     image_encoder = build.build_image_encoder(config.image_encoder, unet.config.cross_attention_dim)
     training, validation = build.build_clips(config.data, episodes, autoencoder, image_encoder, state)
+    shares = build.build_shares(config.data, training, 0, config.trainer.batch_size)
     if config.trainer.overfit_one_sample:
         training = validation = Subset(training, [0])
     model = VideoModel(unet, config.diffusion, autoencoder.condition_scale)
@@ -40,6 +41,7 @@ def run(config: TrainVideoConfig, argv: list[str]) -> None:
         weights={"video": 1.0},
         groups=[ParamGroup("video", list(model.parameters()), config.optimizer.of_backbone, hidden=True)],
         layers=layers(model),
+        shares=shares,
         run=config.run,
         resolved=dump(config),
         argv=argv,

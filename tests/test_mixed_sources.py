@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import json
 import runpy
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests.data.rollout_files import drift
+from vidpara.build import build_clips, build_shares
 from vidpara.cli import UserError, load
-from vidpara.config import TrainPolicyConfig, TrainVideoConfig
+from vidpara.config import DataConfig, TrainPolicyConfig, TrainVideoConfig
+from vidpara.data.sources import read_sources
 from vidpara.evaluation.video import write_mp4
+from vidpara.models.autoencoder import Pixels
+from vidpara.models.image_encoder import ZeroContext
+from vidpara.training.sampler import Piece
 
 pytestmark = pytest.mark.slow
 
@@ -50,3 +56,18 @@ def test_both_stages_train_on_a_mixture_of_data_with_and_without_actions(folder)
 def test_a_policy_without_video_loss_refuses_videos(folder):
     with pytest.raises(UserError, match=r"data\.rollouts gives videos without actions"):
         train("train_policy", TrainPolicyConfig, folder, str(ROOT / "configs/policy/dinov3_para.yaml"))
+
+
+def test_sources_are_drawn_by_their_weights_and_never_actions_from_videos(folder):
+    data = DataConfig(
+        rollouts=(folder / "videos", LEROBOT), size=(64, 64), validation_demos=1, cache=folder / "weighted",
+        weights=(3.0, 1.0),
+    )  # fmt: skip
+    clips, _ = build_clips(data, read_sources(data), Pixels(), ZeroContext(4))
+    acting, others = build_shares(data, clips, 12, 4)
+    assert [piece[:2] for piece in acting.pieces] == [(0, clips.labelled)] and acting.samples == 12
+    assert others.pieces == (Piece(0, clips.labelled, 1.0), Piece(clips.labelled, len(clips), 3.0))
+    assert not clips[clips.labelled].actions.valid.any()
+    for wrong in ((1.0,), (1.0, 0.0)):
+        with pytest.raises(UserError, match=r"data\.weights .* one positive number for each of the 2"):
+            build_shares(replace(data, weights=wrong), clips, 12, 4)

@@ -38,6 +38,7 @@ from vidpara.models.lora import add_lora
 from vidpara.models.pretrained import pretrained, subfolder
 from vidpara.models.svd import VideoModel, random_unet
 from vidpara.policy import Head, ImagePolicy, Policy, VideoPolicy
+from vidpara.training.sampler import Piece, Share
 from vidpara.types import Batch, Workspace
 
 PCA_FRAMES = 1024
@@ -73,6 +74,34 @@ def build_clips(
     return (
         clips([*training, *unlabelled], config.shift, len(unlabelled)),
         Subset(validation, range(0, len(validation), step)),
+    )
+
+
+def build_shares(config: DataConfig, clips: Clips, labelled: int, any_kind: int) -> list[Share]:
+    """What a batch is made of: so many `labelled` clips, then so many of `any_kind`, by the sources' weights.
+
+    Raises:
+        UserError: the weights are not one positive number a source.
+    """
+    if config.weights and (len(config.weights) != len(config.rollouts) or min(config.weights) <= 0):
+        raise UserError(
+            f"data.weights {config.weights} must be one positive number for each of the {len(config.rollouts)} "
+            "data.rollouts"
+        )
+    wanted = ((labelled, clips.labelled), (any_kind, len(clips)))
+    return [Share(samples, _pieces(config, clips, end)) for samples, end in wanted if samples]
+
+
+def _pieces(config: DataConfig, clips: Clips, end: int) -> tuple[Piece, ...]:
+    """The first `end` clips in one piece, or with weights by source: a source in several pieces has its weight once."""
+    if not config.weights:
+        return (Piece(0, end),)
+    spans, weights = clips.spans(end), dict(zip(config.rollouts, config.weights, strict=True))
+    sizes = {
+        source: sum(each.end - each.first for each in spans if each.source == source) for source in weights
+    }
+    return tuple(
+        Piece(first, last, weights[source] * (last - first) / sizes[source]) for source, first, last in spans
     )
 
 

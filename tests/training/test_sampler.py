@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from training.tiny import Points, Sample
 
 from vidpara.config import TrainerConfig
-from vidpara.training.sampler import BatchSampler, Draw, Share, seed_step, train_loader
+from vidpara.training.sampler import BatchSampler, Draw, Piece, Share, seed_step, train_loader
 
 
 def sampler(length: int, *, batch: int = 3, accumulate: int = 1, **where: int) -> BatchSampler:
     config = TrainerConfig(steps=8, batch_size=batch, accumulate=accumulate, seed=7)
-    return BatchSampler([Share(batch, length)], config, **where)
+    return BatchSampler([Share(batch, (Piece(0, length),))], config, **where)
 
 
 @given(length=st.integers(1, 40), epoch=st.integers(0, 3))
@@ -27,7 +27,7 @@ def test_every_epoch_holds_every_index_once(length: int, epoch: int):
 
 def test_epochs_and_seeds_differ():
     stream = [sampler(20).index(0, position) for position in range(40)]
-    other = BatchSampler([Share(1, 20)], TrainerConfig(seed=8, batch_size=1))
+    other = BatchSampler([Share(1, (Piece(0, 20),))], TrainerConfig(seed=8, batch_size=1))
     assert stream[:20] != stream[20:] != [other.index(0, position) for position in range(20, 40)]
 
 
@@ -47,7 +47,7 @@ def test_processes_and_micro_steps_cut_one_large_batch(length: int, ranks: int, 
 
 @given(ranks=st.sampled_from([1, 2, 4]), length=st.integers(1, 9))
 def test_each_share_of_a_batch_comes_from_its_part_of_the_dataset(ranks: int, length: int):
-    parts = [Share(12 // ranks, length), Share(4 // ranks, 30)]
+    parts = [Share(12 // ranks, (Piece(0, length),)), Share(4 // ranks, (Piece(0, 30),))]
     config = TrainerConfig(steps=30, batch_size=16 // ranks)
     draws = [
         BatchSampler(parts, config, rank=rank, ranks=ranks).batch(step, 0)
@@ -64,10 +64,19 @@ def test_each_share_of_a_batch_comes_from_its_part_of_the_dataset(ranks: int, le
 def test_shares_are_cut_among_the_processes():
     def batch(ranks: int, rank: int) -> list[Draw]:
         config = TrainerConfig(batch_size=16 // ranks)
-        parts = [Share(12 // ranks, 5), Share(4 // ranks, 30)]
+        parts = [Share(12 // ranks, (Piece(0, 5),)), Share(4 // ranks, (Piece(0, 30),))]
         return BatchSampler(parts, config, rank=rank, ranks=ranks).batch(3, 0)
 
     assert sorted(batch(1, 0)) == sorted(batch(2, 0) + batch(2, 1))
+
+
+def test_pieces_are_drawn_by_weight_whatever_their_length():
+    pieces = (Piece(0, 10), Piece(10, 1000, weight=3.0))
+    stream = BatchSampler([Share(2, pieces)], TrainerConfig(batch_size=2))
+    drawn = [stream.index(0, position) for position in range(4000)]
+    assert set(drawn) >= set(range(10)) and max(drawn) < 1000
+    assert abs(sum(index < 10 for index in drawn) / 4000 - 0.25) < 0.03
+    assert drawn[:50] == [stream.index(0, position) for position in range(50)]
 
 
 @given(start=st.integers(0, 8))
@@ -86,7 +95,11 @@ def test_augmentation_depends_on_neither_workers_nor_the_first_step():
         config = TrainerConfig(steps=4, batch_size=3, workers=workers)
         torch.rand(workers + start)  # the state before the run must not matter
         return list(
-            train_loader(Points(5, jitter=1.0), BatchSampler([Share(3, 5)], config, start=start), pin=False)
+            train_loader(
+                Points(5, jitter=1.0),
+                BatchSampler([Share(3, (Piece(0, 5),))], config, start=start),
+                pin=False,
+            )
         )
 
     whole, rest, worker = batches(0, 0), batches(0, 2), batches(1, 2)

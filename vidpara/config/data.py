@@ -52,6 +52,8 @@ class DataConfig:
 
     rollouts: tuple[Path, ...] = (Path("data/rollouts.hdf5"),)
     """LIBERO HDF5 files, LeRobotDataset folders (or `hf://OWNER/NAME`), folders of videos; see docs/data.md."""
+    weights: tuple[float, ...] = ()
+    """How often each of `rollouts` is drawn, one number each; without them every clip is drawn equally often."""
     camera: str = "agentview"
     """Of LIBERO files and LeRobotDatasets: whose images are seen."""
     cameras: Path | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import bisect
 from collections.abc import Sequence
 from itertools import accumulate
+from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -28,6 +29,14 @@ class Split(NamedTuple):
     training: list[Episode]
     unlabelled: list[Episode]
     held_out: list[Episode]
+
+
+class Span(NamedTuple):
+    """Clips `first` to `end`, all of one source."""
+
+    source: Path
+    first: int
+    end: int
 
 
 class Clips(Dataset):
@@ -66,6 +75,17 @@ class Clips(Dataset):
 
     def __len__(self) -> int:
         return self.ends[-1]
+
+    def spans(self, end: int) -> list[Span]:
+        """The first `end` clips (those of whole episodes) in pieces of one source each."""
+        found: list[Span] = []
+        for episode, start, stop in zip(self.episodes, [0, *self.ends], self.ends, strict=False):
+            if found and found[-1].source == episode.source:
+                start = found.pop().first
+            found.append(Span(episode.source, start, stop))
+            if stop == end:
+                break
+        return found
 
     def __getitem__(self, index: int) -> Batch:
         which = bisect.bisect_right(self.ends, index)

@@ -25,7 +25,7 @@ from vidpara.types import ActionChunk, EpisodeStart, Observation, Simulator
 
 
 @runtime_checkable
-class Policy(Protocol):
+class Actor(Protocol):
     """All that an evaluation knows of a policy."""
 
     def act(self, observation: Observation) -> ActionChunk: ...
@@ -56,7 +56,7 @@ class Look(NamedTuple):
 
 
 def evaluate(
-    policy: Policy,
+    policy: Actor,
     device: torch.device,
     fingerprint: str,
     config: EvaluateConfig,
@@ -141,7 +141,7 @@ def _run_episodes(
 class _Timed:
     """`answer`, with the time that each look took."""
 
-    def __init__(self, policy: Policy, device: torch.device) -> None:
+    def __init__(self, policy: Actor, device: torch.device) -> None:
         self._answer = functools.partial(answer, policy, device)
         self._seconds: list[float] = []
 
@@ -155,7 +155,7 @@ class _Timed:
         return {"seconds_per_look": round(statistics.median(self._seconds), 5)} if self._seconds else {}
 
 
-def answer(policy: Policy, device: torch.device, looks: Sequence[Look]) -> list[ActionChunk]:
+def answer(policy: Actor, device: torch.device, looks: Sequence[Look]) -> list[ActionChunk]:
     """Chunks for all the simulators that wait.
 
     On a CPU one at a time, so that a chunk does not depend, not even in its last bit, on who else happened to wait;

@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from vidpara.config import TrainerConfig
 
-_SAMPLE, _STEP, _VALIDATION = range(3)
+_SAMPLE, _STEP, _VALIDATION, _PIECE = range(4)
 
 
 class Draw(NamedTuple):
@@ -29,11 +29,23 @@ class Draw(NamedTuple):
     position: int
 
 
+class Piece(NamedTuple):
+    """The dataset's samples `first` to `end`, and how often they are drawn beside other pieces."""
+
+    first: int
+    end: int
+    weight: float = 1.0
+
+
 class Share(NamedTuple):
-    """Part of every micro-batch: so many samples, drawn from the first `length` of the dataset."""
+    """Part of every micro-batch: so many samples, drawn from these pieces of the dataset.
+
+    Of one piece every sample comes once an epoch. Of several, a piece is drawn by weight for each sample, and then any
+    of its samples.
+    """
 
     samples: int
-    length: int
+    pieces: tuple[Piece, ...]
 
 
 def length_of(dataset: Dataset) -> int:
@@ -72,9 +84,15 @@ class BatchSampler(Sampler[list[Draw]]):
 
     def index(self, which: int, position: int) -> int:
         """Dataset index at `position` of a share's stream."""
-        length = self.shares[which].length
-        epoch, place = divmod(position, length)
-        return int(_permutation((self.config.seed, epoch, *[which] * bool(which)), length)[place])
+        pieces, seed = self.shares[which].pieces, self.config.seed
+        if len(pieces) > 1:
+            weights = np.array([piece.weight for piece in pieces])
+            generator = np.random.default_rng((seed, _PIECE, which, position))
+            piece = pieces[int(generator.choice(len(pieces), p=weights / weights.sum()))]
+            return int(generator.integers(piece.first, piece.end))
+        first, end, _ = pieces[0]
+        epoch, place = divmod(position, end - first)
+        return first + int(_permutation((seed, epoch, *[which] * bool(which)), end - first)[place])
 
 
 def train_loader(dataset: Dataset, sampler: BatchSampler, *, pin: bool) -> DataLoader:

@@ -27,7 +27,7 @@ from vidpara.training.logger import Logger
 from vidpara.training.loop import Loop
 from vidpara.training.optimizer import ParamGroup, build_optimizer
 from vidpara.training.processes import on_cpu, processes
-from vidpara.training.sampler import Share, length_of
+from vidpara.training.sampler import Piece, Share, length_of
 from vidpara.training.sharding import named_groups, regrouped, requested, shard
 from vidpara.training.state import TrainingState, load_model_tensors, model_tensors
 from vidpara.training.weighting import LossWeights
@@ -119,7 +119,7 @@ def train(
         groups=groups, run=run, resolved=resolved, logger=logger, validation=validation, evaluators=evaluators,
     )  # fmt: skip
     try:
-        loop.go(dataset, shares or [Share(config.batch_size, length_of(dataset))])
+        loop.go(dataset, shares or [Share(config.batch_size, (Piece(0, length_of(dataset)),))])
     finally:
         if logger:
             logger.close()
