@@ -179,6 +179,17 @@ def test_a_truncated_video_is_named(tmp_path, share):
         read_frames(whole, np.array([0.0]))
 
 
+@pytest.mark.parametrize("kind", ["gop 10", "b-frames", "h265", "av1"])
+def test_a_video_that_is_damaged_in_the_middle_is_named(tmp_path, kind):
+    file = write(tmp_path / "video.mp4", *KINDS[kind][:2])
+    times, content = decoded(file)[0], bytearray(file.read_bytes())
+    middle = content.index(b"mdat") + (len(content) - content.index(b"mdat")) // 3
+    content[middle : middle + 300] = bytes(300)
+    file.write_bytes(content)
+    with pytest.raises(UserError, match=r"video\.mp4.*(damaged at|cannot be decoded).*copy it anew"):
+        read_frames(file, times)
+
+
 def test_a_video_without_frames_is_named(tmp_path):
     file = tmp_path / "empty.mkv"
     with av.open(str(file), "w") as container:

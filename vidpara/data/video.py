@@ -18,6 +18,7 @@ from typing import Any, Literal, NamedTuple
 
 import av
 import numpy as np
+from av.video.reformatter import VideoReformatter
 
 from vidpara.cli import UserError
 from vidpara.types import Float, UInt8
@@ -116,6 +117,7 @@ def _nearest(file: Path, times: Float[np.ndarray, "n"]) -> Iterator[tuple[float,
     with _open(file) as container, _damaged(file):
         stream = _stream(file, container)
         tick = float(stream.time_base)
+        colors = VideoReformatter()  # one for all frames: setting it up takes as long as using it
         shown: Iterator[Any] = iter(())
         before, after = None, None
         for time in times:
@@ -133,7 +135,7 @@ def _nearest(file: Path, times: Float[np.ndarray, "n"]) -> Iterator[tuple[float,
             chosen: Any = after if nearer else before
             if chosen.is_corrupt:
                 raise UserError(f"{file} is damaged at {_tick(chosen) * tick:.4f} s; copy it anew")
-            yield _tick(chosen) * tick, _upright(chosen)
+            yield _tick(chosen) * tick, _upright(chosen, colors)
 
 
 def _from_keyframe(container: Any, stream: Any, wanted: int) -> Iterator[Any]:
@@ -188,9 +190,10 @@ def _tick(item: Any) -> int:
     return item.pts if item.pts is not None else item.dts
 
 
-def _upright(frame: Any) -> UInt8[np.ndarray, "h w 3"]:
+def _upright(frame: Any, colors: VideoReformatter) -> UInt8[np.ndarray, "h w 3"]:
     """RGB; turned as the file asks (phones store what the sensor saw)."""
-    return np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90)))
+    image = colors.reformat(frame, format="rgb24", threads=1).to_ndarray()
+    return np.ascontiguousarray(np.rot90(image, round(frame.rotation / 90)))
 
 
 def _stream(file: Path, container: Any) -> Any:
