@@ -90,7 +90,7 @@ class BatchSampler(Sampler[list[Draw]]):
             generator = np.random.default_rng((seed, _PIECE, which, position))
             piece = pieces[int(generator.choice(len(pieces), p=weights / weights.sum()))]
             return int(generator.integers(piece.first, piece.end))
-        first, end, _ = pieces[0]
+        (first, end, _), *_ = pieces
         epoch, place = divmod(position, end - first)
         return first + int(_permutation((seed, epoch, *[which] * bool(which)), end - first)[place])
 
