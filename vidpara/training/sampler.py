@@ -85,12 +85,12 @@ class BatchSampler(Sampler[list[Draw]]):
     def index(self, which: int, position: int) -> int:
         """Dataset index at `position` of a share's stream."""
         pieces, seed = self.shares[which].pieces, self.config.seed
-        if len(pieces) > 1:
+        if len(pieces) != 1:
             weights = np.array([piece.weight for piece in pieces])
             generator = np.random.default_rng((seed, _PIECE, which, position))
             piece = pieces[int(generator.choice(len(pieces), p=weights / weights.sum()))]
             return int(generator.integers(piece.first, piece.end))
-        (first, end, _), *_ = pieces
+        first, end, _ = pieces[0]
         epoch, place = divmod(position, end - first)
         return first + int(_permutation((seed, epoch, *[which] * bool(which)), end - first)[place])
 
