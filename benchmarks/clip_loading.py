@@ -70,7 +70,7 @@ def episode(name: str) -> Episode:
     moving = torch.linspace(0, 0.1, FRAMES)[:, None].repeat(1, 3)
     return Episode(
         source=Path("benchmark"), name=name, frames=RolloutFrames(Path("benchmark"), name, "agentview"),
-        camera=Camera(torch.eye(3), torch.eye(4)),
+        times=np.arange(FRAMES) / 20.0,         camera=Camera(torch.eye(3), torch.eye(4)),
         image_size=(SIZE, SIZE), stored_size=(SIZE, SIZE), position=moving,
         rotation=torch.eye(3).repeat(FRAMES, 1, 1), opening=torch.zeros(FRAMES), gripper=torch.zeros(FRAMES),
         pixel=torch.zeros(FRAMES, 2), in_view=torch.ones(FRAMES, dtype=torch.bool),

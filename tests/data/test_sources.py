@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -146,6 +147,30 @@ def test_the_workspace_is_that_of_the_episodes_with_labels(rollouts, videos):
     assert workspace(read(videos, rollouts)) == workspace(read(rollouts))
     with pytest.raises(UserError, match="video without poses"):
         workspace(read(videos))
+
+
+def test_one_clock_takes_what_was_recorded_nearest(rollouts, videos):
+    """Rollouts have 20 moments a second; frame i of the path stands i / 23 of its length from its beginning."""
+    recorded, halved, thirty = (read(rollouts, fps=fps)[0] for fps in (20, 10, 30))
+    assert torch.equal(halved.position, recorded.position[::2]) and len(halved) == FRAMES // 2
+    assert np.array_equal(halved.images([5, 2]), recorded.images([10, 4]))
+    nearest = (np.arange(len(thirty)) * 2 / 3).round().astype(int)
+    assert len(thirty) == 35 and torch.equal(thirty.position, recorded.position[nearest])
+    assert torch.equal(thirty.pixel, recorded.pixel[nearest]) and thirty.rate == pytest.approx(30)
+    assert halved.frames.fingerprint() != thirty.frames.fingerprint() != recorded.frames.fingerprint()
+    video = read(videos, fps=5.0)[1]
+    assert np.array_equal(video.images(), read(videos)[1].images()[::4]) and not video.labelled
+
+
+def test_sources_of_different_rates_are_told_of_once(rollouts, tmp_path, capsys):
+    for seed in range(2):
+        write_mp4(tmp_path / f"fast/{seed}.mp4", drift(30, seed), 30, 10)
+    read(rollouts)
+    assert not capsys.readouterr().err
+    read(rollouts, tmp_path / "fast")
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and "20 in" in said and "30 in" in said and "--data.fps" in said
+    assert {round(e.rate) for e in read(rollouts, tmp_path / "fast", fps=15.0)} == {15}
 
 
 def test_a_renamed_or_changed_video_is_encoded_anew(videos, tmp_path):

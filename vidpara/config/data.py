@@ -63,6 +63,9 @@ class DataConfig:
     """What decodes videos; decord is an extra (`vidpara[video]`) and reads fewer codecs."""
     size: tuple[int, int] | None = None
     """Rows and columns that images are resized to, the camera with them; None keeps the files' size."""
+    fps: float | None = None
+    """Moments a second that episodes are brought to, each what was recorded nearest to it; None keeps their own. LIBERO
+    has 20, and a control step is one moment."""
     clip: ClipConfig = field(default_factory=ClipConfig)
     demos: int = 0
     """Use only N of the training demos, chosen by `choose`; 0 uses all."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple, Protocol, runtime_checkable
 
@@ -12,7 +13,7 @@ import torch
 
 from vidpara.cli import UserError
 from vidpara.geometry.camera import inside, project, resize_camera, resize_images
-from vidpara.types import Bool, Camera, Float, UInt8
+from vidpara.types import Bool, Camera, Float, Int, UInt8
 
 OPEN = 0.9
 """Share of its final opening from which the gripper counts as open."""
@@ -41,6 +42,20 @@ class Poses(NamedTuple):
 
 
 @dataclass(frozen=True)
+class Chosen:
+    """Some moments of other frames, in any order."""
+
+    frames: Frames
+    moments: Int[np.ndarray, "T"]
+
+    def read(self, moments: Sequence[int]) -> UInt8[np.ndarray, "n h w 3"]:
+        return self.frames.read(self.moments[np.asarray(moments)].tolist())
+
+    def fingerprint(self) -> str:
+        return f"{self.frames.fingerprint()} {hashlib.sha256(self.moments.tobytes()).hexdigest()[:16]}"
+
+
+@dataclass(frozen=True)
 class Episode:
     """One episode, T moments long. Images stay on disk; everything else is in memory.
 
@@ -54,6 +69,8 @@ class Episode:
     name: str
     """Its own within the source."""
     frames: Frames
+    times: Float[np.ndarray, "T"]
+    """Seconds, on a clock of its own."""
     camera: Camera
     image_size: tuple[int, int]
     stored_size: tuple[int, int]
@@ -67,6 +84,11 @@ class Episode:
 
     def __len__(self) -> int:
         return len(self.position)
+
+    @property
+    def rate(self) -> float:
+        """Frames a second, on average."""
+        return (len(self) - 1) / float(self.times[-1] - self.times[0]) if len(self) > 1 else float("nan")
 
     @property
     def release(self) -> int:
@@ -94,6 +116,7 @@ def labelled(
     source: Path,
     name: str,
     frames: Frames,
+    times: Float[np.ndarray, "T"],
     camera: Camera,
     stored_size: tuple[int, int],
     size: tuple[int, int] | None,
@@ -119,14 +142,14 @@ def labelled(
     lens = resize_camera(camera, stored_size, size)
     pixel = project(poses.position, Camera(lens.intrinsics[None], camera.world_from_camera[None]))
     in_view = inside(pixel, *size)
-    return Episode(source, name, frames, lens, size, stored_size, *poses, pixel.nan_to_num(), in_view)
+    return Episode(source, name, frames, times, lens, size, stored_size, *poses, pixel.nan_to_num(), in_view)
 
 
 def video_only(
     source: Path,
     name: str,
     frames: Frames,
-    length: int,
+    times: Float[np.ndarray, "T"],
     stored_size: tuple[int, int],
     size: tuple[int, int] | None,
 ) -> Episode:
@@ -134,6 +157,7 @@ def video_only(
 
     Its end effector rests at the world's origin, a metre in front of its camera, where every formula is finite.
     """
+    length = len(times)
     nowhere = Poses(
         torch.zeros(length, 3), torch.eye(3).repeat(length, 1, 1), torch.zeros(length), torch.zeros(length)
     )
@@ -142,4 +166,18 @@ def video_only(
     camera = Camera(torch.eye(3), torch.eye(4))
     camera.intrinsics[:2, 2], camera.world_from_camera[2, 3] = middle, -1.0
     pixel, in_view = middle.repeat(length, 1), torch.zeros(length, dtype=torch.bool)
-    return Episode(source, name, frames, camera, size, stored_size, *nowhere, pixel, in_view, labelled=False)
+    parts = (source, name, frames, times, camera, size, stored_size, *nowhere, pixel, in_view)
+    return Episode(*parts, labelled=False)
+
+
+def at_rate(episode: Episode, fps: float) -> Episode:
+    """The episode on a clock of `fps` moments a second: what was recorded nearest to each, from the first on."""
+    since = episode.times - episode.times[0]
+    wanted = np.arange(int(since[-1] * fps + 1e-6) + 1) / fps
+    middles = (since[1:] + since[:-1]) / 2
+    moments = np.searchsorted(middles, wanted - 1e-6)
+    if np.array_equal(moments, np.arange(len(episode))):
+        return episode
+    kept = ("position", "rotation", "opening", "gripper", "pixel", "in_view")
+    values = {name: getattr(episode, name)[torch.from_numpy(moments)] for name in kept}
+    return replace(episode, frames=Chosen(episode.frames, moments), times=wanted, **values)

@@ -112,10 +112,10 @@ def read_dataset(source: Path, folder: Path, config: DataConfig) -> list[Episode
         camera = camera_of(where, part, entry.facts, stored, config)
         if camera is None:
             without += 1
-            episodes.append(video_only(source, entry.name, frames, len(rows), stored, config.size))
+            episodes.append(video_only(source, entry.name, frames, times, stored, config.size))
         else:
             poses = poses_of(where, part, known, config.lerobot)
-            episodes.append(labelled(source, entry.name, frames, camera, stored, config.size, poses))
+            episodes.append(labelled(source, entry.name, frames, times, camera, stored, config.size, poses))
     if without:
         print(
             f"{source}: {without} of {len(episodes)} episodes have no parameters of camera '{config.camera}', so their "

@@ -15,6 +15,9 @@ from vidpara.cli import UserError
 from vidpara.data.episode import Episode, Poses, labelled
 from vidpara.types import Camera, Float, UInt8
 
+CONTROL_RATE = 20.0
+"""Rows a second of LIBERO's files."""
+
 GRIPPER_COMMAND = 6
 """Index of the gripper (-1 open, +1 close) in LIBERO's 7-vector action."""
 
@@ -107,7 +110,8 @@ def _read(path: Path, demo: h5py.Group, name: str, camera: str, size: tuple[int,
     frames_of = RolloutFrames(path, name, camera)
     lens = Camera(intrinsics, world_from_camera)
     poses = Poses(position, rotation, opening, gripper)
-    return labelled(path, name, frames_of, lens, (rows, columns), size, poses)
+    times = np.arange(frames) / CONTROL_RATE
+    return labelled(path, name, frames_of, times, lens, (rows, columns), size, poses)
 
 
 def _open(path: Path) -> h5py.File:

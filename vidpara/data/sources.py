@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 from vidpara.cli import UserError
 from vidpara.config import DataConfig
-from vidpara.data.episode import Episode
+from vidpara.data.episode import Episode, at_rate
 from vidpara.data.lerobot import download, is_hub_id, is_lerobot, read_dataset
 from vidpara.data.rollouts import read_episodes
 from vidpara.data.video_folder import read_videos, videos_in
@@ -25,6 +26,15 @@ def read_sources(config: DataConfig) -> list[Episode]:
     if len(sizes) > 1:
         found = ", ".join(f"{size} in {episode.source}: {episode.name}" for size, episode in sizes.items())
         raise UserError(f"the sources mix image sizes: {found}; resize all with --data.size ROWS COLUMNS")
+    if config.fps:
+        return [at_rate(episode, config.fps) for episode in episodes]
+    rates = {round(episode.rate): episode for episode in episodes if len(episode) > 1}
+    if len(rates) > 1:
+        found = ", ".join(f"{rate} in {episode.source}" for rate, episode in sorted(rates.items())[:4])
+        print(
+            f"the sources differ in frames a second: {found}; --data.fps brings them to one clock",
+            file=sys.stderr,
+        )
     return episodes
 
 

@@ -152,13 +152,9 @@ def _from_keyframe(container: Any, stream: Any, wanted: int) -> Iterator[Any]:
         if first is None or _tick(first) <= wanted or first.dts is None or first.dts == previous:
             break
         previous, target = first.dts, min(first.dts, target) - 1
-    if first is None:
-        return
-    start = (
-        _tick(first) if _tick(first) <= wanted else -math.inf
-    )  # frames before it lack what they are predicted from
-    for packet in itertools.chain([first], packets):
-        yield from (frame for frame in packet.decode() if _tick(frame) >= start)
+    if first is not None:
+        for packet in itertools.chain([first], packets):
+            yield from packet.decode()
 
 
 def _keyframe_between(stream: Any, now: int, wanted: float) -> bool:

@@ -31,5 +31,5 @@ def read_videos(folder: Path, size: tuple[int, int] | None, decoder: Decoder) ->
         times, stored = frame_times(file)
         name = file.relative_to(folder).as_posix()
         frames = VideoFrames(file, name, times, decoder=decoder)
-        episodes.append(video_only(folder, name, frames, len(times), stored, size))
+        episodes.append(video_only(folder, name, frames, times, stored, size))
     return episodes

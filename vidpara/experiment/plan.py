@@ -235,6 +235,11 @@ def _changed(config: Any) -> dict[str, Any]:
 
 
 def _digest(path: Path) -> str:
+    if path.is_dir():  # a dataset of many files: their names and sizes
+        files = sorted(
+            (str(file.relative_to(path)), file.stat().st_size) for file in path.rglob("*") if file.is_file()
+        )
+        return hashlib.sha256(json.dumps(files).encode()).hexdigest()
     if not path.is_file():
         return f"missing {path}"
     modified = path.stat().st_mtime_ns
