@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from vidpara import cli
-from vidpara.build import build_clips
+from vidpara.build_data import build_clips
 from vidpara.config import EvaluateConfig
 from vidpara.data.sources import read_sources
 from vidpara.evaluation import protocol, results

@@ -6,6 +6,7 @@ python stages/train_policy.py configs/policy/two_stage.yaml configs/pocket.yaml
 from torch.utils.data import Subset
 
 from vidpara import build, memory
+from vidpara.build_data import build_clips, build_shares
 from vidpara.cli import dump, main
 from vidpara.config import TrainPolicyConfig
 from vidpara.data.clips import workspace
@@ -31,11 +32,11 @@ def run(config: TrainPolicyConfig, argv: list[str]) -> None:
     space = workspace(episodes)
     videos = any(not episode.labelled for episode in episodes)
     policy = build.build_policy(initial, autoencoder, space, videos)
-    training, validation = build.build_clips(config.data, episodes, autoencoder, policy.image_encoder, state)
+    training, validation = build_clips(config.data, episodes, autoencoder, policy.image_encoder, state)
     size = config.trainer.batch_size
     apart = isinstance(policy, VideoPolicy) and (config.data.unlabelled or videos)
     acting = policy.acting(size) if apart else size
-    shares = build.build_shares(config.data, training, acting, size - acting)
+    shares = build_shares(config.data, training, acting, size - acting)
     if config.trainer.overfit_one_sample:
         training = validation = Subset(training, [0])
     vis = config.run / "vis"

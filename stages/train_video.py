@@ -6,6 +6,7 @@ python stages/train_video.py configs/video/stage_one.yaml configs/pocket.yaml
 from torch.utils.data import Subset
 
 from vidpara import build, memory
+from vidpara.build_data import build_clips, build_shares
 from vidpara.cli import dump, main
 from vidpara.config import TrainVideoConfig
 from vidpara.data.sources import read_sources
@@ -27,8 +28,8 @@ def run(config: TrainVideoConfig, argv: list[str]) -> None:
     autoencoder = build.build_autoencoder(config.autoencoder, episodes)
     unet = build.build_unet(config.unet, autoencoder.channels, config.data.clip.frames)
     image_encoder = build.build_image_encoder(config.image_encoder, unet.config.cross_attention_dim)
-    training, validation = build.build_clips(config.data, episodes, autoencoder, image_encoder, state)
-    shares = build.build_shares(config.data, training, 0, config.trainer.batch_size)
+    training, validation = build_clips(config.data, episodes, autoencoder, image_encoder, state)
+    shares = build_shares(config.data, training, 0, config.trainer.batch_size)
     if config.trainer.overfit_one_sample:
         training = validation = Subset(training, [0])
     model = VideoModel(unet, config.diffusion, autoencoder.condition_scale)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.data.rollout_files import drift
-from vidpara.build import build_clips, build_shares
+from vidpara.build_data import build_clips, build_shares
 from vidpara.cli import UserError, load
 from vidpara.config import DataConfig, TrainPolicyConfig, TrainVideoConfig
 from vidpara.data.sources import read_sources

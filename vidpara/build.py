@@ -10,14 +10,12 @@ from pathlib import Path
 
 from diffusers import AutoencoderKLTemporalDecoder, UNetSpatioTemporalConditionModel
 from torch import nn
-from torch.utils.data import Subset
 from transformers import DINOv3ViTModel
 
 from vidpara import cli
 from vidpara.cli import UserError
 from vidpara.config import (
     AutoencoderConfig,
-    DataConfig,
     HeadConfig,
     ImageEncoderConfig,
     TrainPolicyConfig,
@@ -25,10 +23,8 @@ from vidpara.config import (
     UNetConfig,
     ViTConfig,
 )
-from vidpara.data.clips import Clips, split
 from vidpara.data.episode import Episode
-from vidpara.data.latents import ALONE, Team, cache_frames, some_frames
-from vidpara.data.sources import cache_folder
+from vidpara.data.latents import some_frames
 from vidpara.models.adapt import adapt
 from vidpara.models.autoencoder import Autoencoder, PatchPCA, Pixels, SVDAutoencoder
 from vidpara.models.checkpointing import checkpoint_layers
@@ -38,74 +34,11 @@ from vidpara.models.lora import add_lora
 from vidpara.models.pretrained import pretrained, subfolder
 from vidpara.models.svd import VideoModel, random_unet
 from vidpara.policy import Head, ImagePolicy, Policy, VideoPolicy
-from vidpara.training.sampler import Piece, Share
-from vidpara.types import Batch, Workspace
+from vidpara.types import Workspace
 
 PCA_FRAMES = 1024
 
 
-# ------------------------------------------------------------------------------------------------------------- data
-def build_clips(
-    config: DataConfig,
-    episodes: list[Episode],
-    autoencoder: Autoencoder,
-    image_encoder: nn.Module,
-    team: Team = ALONE,
-) -> tuple[Clips, Subset[Batch]]:
-    """Training clips, those without labels last, and evenly spaced validation clips, their latents encoded once by all
-    processes together and cached.
-    """
-    training, others, held_out = split(episodes, config)
-    unlabelled = [episode for episode in others if config.unlabelled or not episode.labelled]
-    cached = {}
-    for path in config.rollouts:
-        of_source = [episode for episode in episodes if episode.source == path]
-        models = [autoencoder, image_encoder]
-        cached[path] = cache_frames(
-            of_source, autoencoder.encode, image_encoder, models, cache_folder(config), team
-        )
-
-    def clips(chosen: list[Episode], shift: int, without: int) -> Clips:
-        frames = [cached[episode.source] for episode in chosen]
-        return Clips(chosen, frames, config.clip, shift, config.until, without)
-
-    validation = clips(held_out, 0, 0)
-    step = max(1, len(validation) // config.validation_clips)
-    return (
-        clips([*training, *unlabelled], config.shift, len(unlabelled)),
-        Subset(validation, range(0, len(validation), step)),
-    )
-
-
-def build_shares(config: DataConfig, clips: Clips, labelled: int, any_kind: int) -> list[Share]:
-    """What a batch is made of: so many `labelled` clips, then so many of `any_kind`, by the sources' weights.
-
-    Raises:
-        UserError: the weights are not one positive number a source.
-    """
-    if config.weights and (len(config.weights) != len(config.rollouts) or min(config.weights) <= 0):
-        raise UserError(
-            f"data.weights {config.weights} must be one positive number for each of the {len(config.rollouts)} "
-            "data.rollouts"
-        )
-    wanted = ((labelled, clips.labelled), (any_kind, len(clips)))
-    return [Share(samples, _pieces(config, clips, end)) for samples, end in wanted if samples]
-
-
-def _pieces(config: DataConfig, clips: Clips, end: int) -> tuple[Piece, ...]:
-    """The first `end` clips in one piece, or with weights by source: a source in several pieces has its weight once."""
-    if not config.weights:
-        return (Piece(0, end),)
-    spans, weights = clips.spans(end), dict(zip(config.rollouts, config.weights, strict=True))
-    sizes = {
-        source: sum(each.end - each.first for each in spans if each.source == source) for source in weights
-    }
-    return tuple(
-        Piece(first, last, weights[source] * (last - first) / sizes[source]) for source, first, last in spans
-    )
-
-
-# ----------------------------------------------------------------------------------------------------------- models
 def build_autoencoder(config: AutoencoderConfig, episodes: Sequence[Episode] = ()) -> Autoencoder:
     """The autoencoder axis; `patch_pca` without weights is fitted on frames of `episodes`."""
     match config.kind:
