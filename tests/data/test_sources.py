@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -178,3 +180,19 @@ def test_a_renamed_or_changed_video_is_encoded_anew(videos, tmp_path):
     (videos / "b").rename(videos / "c")
     write_mp4(videos / "a/clip.mp4", drift(22, 5), 20, 10)
     assert len(keys | {episode.frames.fingerprint() for episode in read(videos)}) == 4
+
+
+def test_what_cannot_be_read_is_skipped_by_name_and_count_when_that_is_asked_for(tmp_path, capsys):
+    file = write(tmp_path / "rollouts.hdf5")
+    with h5py.File(file, "a") as data:
+        data["data/demo_1/obs/site_pos"][3] = np.nan
+    config = DataConfig(rollouts=(tmp_path / "absent.hdf5", file))
+    with pytest.raises(UserError, match=r"absent\.hdf5 does not exist"):
+        read_sources(config)
+    names = [episode.name for episode in read_sources(replace(config, on_error="skip"))]
+    assert names == ["demo_0", "demo_2"]
+    said = capsys.readouterr().err
+    assert "skipped: " in said and "absent.hdf5" in said and "demo_1 has a non-finite" in said
+    assert said.count("were skipped") == 2
+    with pytest.raises(UserError, match=r"no episode of .*absent\.hdf5 can be read"):
+        read_sources(DataConfig(rollouts=(tmp_path / "absent.hdf5",), on_error="skip"))

@@ -86,5 +86,7 @@ class DataConfig:
     the wrong place."""
     out_of_view: Literal["error", "mask"] = "error"
     """What to do with steps whose end effector is outside the image."""
+    on_error: Literal["error", "skip"] = "error"
+    """What to do with an episode or source that cannot be read. `skip` names each and says how many were left out."""
     cache: Path | None = None
     """Folder of cached latents; by default beside the run."""

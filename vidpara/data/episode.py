@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Literal, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import torch
@@ -15,6 +16,9 @@ from vidpara.cli import UserError
 from vidpara.geometry.camera import inside, project, resize_camera, resize_images
 from vidpara.types import Bool, Camera, Float, Int, UInt8
 
+OnError = Literal["error", "skip"]
+Item = TypeVar("Item")
+Read = TypeVar("Read")
 OPEN = 0.9
 """Share of its final opening from which the gripper counts as open."""
 
@@ -110,6 +114,27 @@ class Episode:
         """The frames of `moments` (all by default), upright, of `image_size`."""
         stored = self.frames.read(range(len(self)) if moments is None else moments)
         return resize_images(torch.from_numpy(stored), self.image_size).numpy()
+
+
+def readable(items: Sequence[Item], read: Callable[[Item], Read], on_error: OnError) -> Iterator[Read]:
+    """What `read` makes of every item; those that cannot be read end it, or are named, counted and left out.
+
+    Raises:
+        UserError: an item cannot be read, and `on_error` is `error`.
+    """
+    skipped = 0
+    for item in items:
+        try:
+            found = read(item)
+        except UserError as error:
+            if on_error == "error":
+                raise
+            skipped += 1
+            print(f"skipped: {error}", file=sys.stderr)
+        else:
+            yield found
+    if skipped:
+        print(f"{skipped} of {len(items)} were skipped (data.on_error skip)", file=sys.stderr)
 
 
 def labelled(

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from vidpara.cli import UserError
-from vidpara.data.episode import Episode, Poses, labelled
+from vidpara.data.episode import Episode, OnError, Poses, labelled, readable
 from vidpara.types import Camera, Float, UInt8
 
 CONTROL_RATE = 20.0
@@ -44,7 +44,10 @@ class RolloutFrames:
 
 
 def read_episodes(
-    path: Path, camera: str = "agentview", size: tuple[int, int] | None = None
+    path: Path,
+    camera: str = "agentview",
+    size: tuple[int, int] | None = None,
+    on_error: OnError = "error",
 ) -> list[Episode]:
     """All demonstrations of a file, in the order of their numbers, their images resized to `size` rows and columns.
 
@@ -59,7 +62,8 @@ def read_episodes(
                 f"{path} holds no group 'data' with demonstrations; expected LIBERO's HDF5 layout"
             )
         names = sorted(file["data"], key=lambda name: int(name.rsplit("_", 1)[-1]))
-        return [_read(path, file["data"][name], name, camera, size) for name in names]
+        demos = file["data"]
+        return list(readable(names, lambda name: _read(path, demos[name], name, camera, size), on_error))
 
 
 def read_actions(episode: Episode) -> Float[np.ndarray, "T 7"]:

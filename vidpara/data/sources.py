@@ -7,7 +7,7 @@ from pathlib import Path
 
 from vidpara.cli import UserError
 from vidpara.config import DataConfig
-from vidpara.data.episode import Episode, at_rate
+from vidpara.data.episode import Episode, at_rate, readable
 from vidpara.data.lerobot import download, is_hub_id, is_lerobot, read_dataset
 from vidpara.data.rollouts import read_episodes
 from vidpara.data.video_folder import read_videos, videos_in
@@ -21,7 +21,10 @@ def read_sources(config: DataConfig) -> list[Episode]:
     Raises:
         UserError: a source is missing, damaged or of no known kind, or their images differ in size.
     """
-    episodes = [episode for path in config.rollouts for episode in _read(path, config)]
+    found = readable(config.rollouts, lambda path: _read(path, config), config.on_error)
+    episodes = [episode for source in found for episode in source]
+    if not episodes:
+        raise UserError(f"no episode of {', '.join(map(str, config.rollouts))} can be read")
     sizes = {episode.image_size: episode for episode in episodes}
     if len(sizes) > 1:
         found = ", ".join(f"{size} in {episode.source}: {episode.name}" for size, episode in sizes.items())
@@ -48,11 +51,11 @@ def _read(path: Path, config: DataConfig) -> list[Episode]:
     if is_hub_id(path):
         return read_dataset(path, download(path), config)
     if path.suffix in HDF5:
-        return read_episodes(path, config.camera, config.size)
+        return read_episodes(path, config.camera, config.size, config.on_error)
     if is_lerobot(path):
         return read_dataset(path, path, config)
     if path.is_dir() and videos_in(path):
-        return read_videos(path, config.size, config.decoder)
+        return read_videos(path, config.size, config.decoder, config.on_error)
     found = (
         "does not exist"
         if not path.exists()

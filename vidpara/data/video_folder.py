@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from vidpara.cli import UserError
-from vidpara.data.episode import Episode, video_only
+from vidpara.data.episode import Episode, OnError, readable, video_only
 from vidpara.data.video import Decoder, VideoFrames, frame_times
 
 SUFFIXES = (".avi", ".mkv", ".mp4", ".webm")
@@ -17,7 +17,9 @@ def videos_in(folder: Path) -> list[Path]:
     return sorted(path for path in found if not path.name.startswith("."))
 
 
-def read_videos(folder: Path, size: tuple[int, int] | None, decoder: Decoder) -> list[Episode]:
+def read_videos(
+    folder: Path, size: tuple[int, int] | None, decoder: Decoder, on_error: OnError = "error"
+) -> list[Episode]:
     """One episode a video, its images resized to `size` rows and columns.
 
     Raises:
@@ -26,10 +28,10 @@ def read_videos(folder: Path, size: tuple[int, int] | None, decoder: Decoder) ->
     files = videos_in(folder)
     if not files:
         raise UserError(f"{folder} holds no video ({', '.join(SUFFIXES)}); set --data.rollouts")
-    episodes = []
-    for file in files:
+
+    def read(file: Path) -> Episode:
         times, stored = frame_times(file)
         name = file.relative_to(folder).as_posix()
-        frames = VideoFrames(file, name, times, decoder=decoder)
-        episodes.append(video_only(folder, name, frames, times, stored, size))
-    return episodes
+        return video_only(folder, name, VideoFrames(file, name, times, decoder=decoder), times, stored, size)
+
+    return list(readable(files, read, on_error))
