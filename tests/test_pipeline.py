@@ -141,6 +141,23 @@ def test_the_actions_of_unlabelled_demos_do_not_count_and_their_video_does(rollo
     assert losses("both", rollouts, *both) != losses("both_reversed", reversed_actions, *both)
 
 
+def test_published_files_say_the_same_without_our_additions(rollouts, tmp_path):
+    published = tmp_path / "published.hdf5"
+    shutil.copy(rollouts, published)
+    with h5py.File(published, "a") as file:
+        for demo in file["data"].values():
+            del demo["camera"], demo["obs/site_pos"], demo["obs/site_ori"]
+    for ours, theirs in zip(read_episodes(rollouts), read_episodes(published), strict=True):
+        torch.testing.assert_close(theirs.position, ours.position)
+        torch.testing.assert_close(theirs.rotation, ours.rotation, atol=1e-5, rtol=0)
+        torch.testing.assert_close(theirs.pixel, ours.pixel, atol=1e-3, rtol=0)
+    with pytest.raises(UserError, match=r"demo_0: the model has no camera 'eye_in_hand' that stays in place"):
+        with h5py.File(published, "a") as file:
+            for demo in file["data"].values():
+                demo["obs/eye_in_hand_rgb"] = demo["obs/agentview_rgb"][()]
+        read_episodes(published, "eye_in_hand")
+
+
 def test_recorded_points_lie_in_the_image_and_survive_the_round_trip(rollouts):
     from vidpara.data.clips import workspace
 

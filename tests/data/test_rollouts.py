@@ -87,7 +87,7 @@ def test_an_unknown_camera_names_the_known_ones(path):
 def test_another_layout_names_what_is_missing(path):
     with h5py.File(path, "a") as file:
         del file["data/demo_2/camera"]
-    with pytest.raises(UserError, match="demo_2 has no camera/agentview"):
+    with pytest.raises(UserError, match="demo_2 has neither camera/agentview nor LIBERO's model_file"):
         read_episodes(path)
 
 

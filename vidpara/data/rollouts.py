@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from vidpara.cli import UserError
+from vidpara.data import published
 from vidpara.data.episode import Episode, OnError, Poses, labelled, readable
 from vidpara.types import Camera, Float, UInt8
 
@@ -94,28 +95,48 @@ def _read(path: Path, demo: h5py.Group, name: str, camera: str, size: tuple[int,
     if f"{camera}_rgb" not in observations:
         known = sorted(key.removesuffix("_rgb") for key in map(str, observations) if key.endswith("_rgb"))
         raise UserError(f"{where} has no camera '{camera}'; it has {known}: set --data.camera")
-    if missing := [key for key in ("obs/site_pos", "obs/site_ori", f"camera/{camera}") if key not in demo]:
-        raise UserError(
-            f"{where} has no {missing[0]}; collect with stages/collect_rollouts.py, which stores it"
-        )
+    frames, rows, columns, _ = observations[f"{camera}_rgb"].shape
     try:
-        position = torch.from_numpy(observations["site_pos"][:]).float()
-        rotation = torch.from_numpy(observations["site_ori"][:]).float().reshape(-1, 3, 3)
+        position, rotation = _pose(observations, where)
         opening = torch.from_numpy(np.abs(observations["gripper_states"][:]).sum(-1)).float()
         gripper = torch.from_numpy((demo["actions"][:, GRIPPER_COMMAND] + 1) / 2).float()
-        intrinsics = torch.from_numpy(demo[f"camera/{camera}/intrinsics"][:]).float()
-        world_from_camera = torch.from_numpy(demo[f"camera/{camera}/world_from_camera"][:]).float()
+        lens = _camera(demo, camera, rows, columns, where)
     except (OSError, KeyError, RuntimeError) as error:
         raise UserError(f"{where} cannot be read ({error}); the file is damaged or was not closed") from error
-    frames, rows, columns, _ = observations[f"{camera}_rgb"].shape
     lengths = {"images": frames, "poses": len(position), "actions": len(gripper)}
     if len(set(lengths.values())) > 1:
         raise UserError(f"{where} has unequal lengths {lengths}")
     frames_of = RolloutFrames(path, name, camera)
-    lens = Camera(intrinsics, world_from_camera)
     poses = Poses(position, rotation, opening, gripper)
     times = np.arange(frames) / CONTROL_RATE
     return labelled(path, name, frames_of, times, lens, (rows, columns), size, poses)
+
+
+def _pose(observations: h5py.Group, where: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """The grip site's positions (metres) and rotations; published files say the hand's."""
+    if "site_pos" in observations and "site_ori" in observations:
+        position, rotation = observations["site_pos"][:], observations["site_ori"][:].reshape(-1, 3, 3)
+    elif "ee_pos" in observations and "ee_ori" in observations:
+        position, rotation = observations["ee_pos"][:], published.site_rotation(observations["ee_ori"][:])
+    else:
+        raise UserError(f"{where} has neither obs/site_pos and site_ori nor LIBERO's obs/ee_pos and ee_ori")
+    return torch.from_numpy(position).float(), torch.from_numpy(rotation).float()
+
+
+def _camera(demo: h5py.Group, name: str, rows: int, columns: int, where: str) -> Camera:
+    """The camera as the file says it, or as the demo's model does."""
+    if f"camera/{name}" in demo:
+        stored = demo[f"camera/{name}"]
+        matrices = (stored[key][:] for key in ("intrinsics", "world_from_camera"))
+        return Camera(*(torch.from_numpy(matrix).float() for matrix in matrices))
+    if "model_file" not in demo.attrs:
+        raise UserError(
+            f"{where} has neither camera/{name} nor LIBERO's model_file, which says where the camera is"
+        )
+    try:
+        return published.camera_of(str(demo.attrs["model_file"]), name, rows, columns)
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from error
 
 
 def _open(path: Path) -> h5py.File:
