@@ -1,9 +1,11 @@
 """An episode in LIBERO as most evaluations run it over the same episode in our simulator.
 
 Theirs: a hard reset, and the camera rendered at every step. Ours: a soft reset, and the camera rendered when the policy
-looks. Both go from the same of LIBERO's initial states through the same commands, in one process. Guard: every state
-and every image that the policy sees are the same, bit for bit. `fast` is the ratio with the renderer that our
-evaluation uses, which leaves out antialiasing and reflections; several episodes at a time come on top.
+looks, every 12 steps (12.5 in `results/recovery/two_stage.json`). Both go from the same of LIBERO's initial states
+through the same commands, in one process. Guard: every state is the same, bit for bit, and so is every image of it;
+what robosuite's `step` returns is an image of a moment up to one physics step earlier, so theirs is rendered anew for
+this. `fast` is the ratio with the renderer that our evaluation uses, which leaves out antialiasing and reflections;
+several episodes at a time come on top.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from vidpara.simulation.libero import NO_OP, LiberoSimulator
 from vidpara.simulation.scene import SETTLE_STEPS
 from vidpara.types import EpisodeStart
 
-STEPS, LOOK_EVERY = 60, 6
+STEPS, LOOK_EVERY = 48, 12
 SCENE = SceneConfig(layout="original", render="faithful")
 START = EpisodeStart(seed=3, objects=(), view=(0.0, 0.0))
 COMMANDS = np.random.default_rng(0).uniform(-1, 1, (STEPS, 7))
@@ -46,8 +48,8 @@ class Usual:
             )
         self.image = f"{config.camera}_image"
 
-    def episode(self) -> tuple[np.ndarray, np.ndarray]:
-        """States of all steps, and the images at the policy's looks."""
+    def episode(self, anew: bool = False) -> tuple[np.ndarray, np.ndarray]:
+        """States of all steps, and the images at the policy's looks, as they come or rendered `anew`."""
         self.environment.seed(START.seed)
         self.environment.reset()
         seen = self.environment.set_init_state(self.init_states[START.seed % len(self.init_states)])
@@ -56,10 +58,14 @@ class Usual:
         states, images = [], []
         for step, command in enumerate(COMMANDS):
             if step % LOOK_EVERY == 0:
-                images.append(seen[self.image][::-1])
+                images.append((self.render() if anew else seen[self.image])[::-1])
             seen, *_ = self.environment.step(command)
             states.append(self.environment.get_sim_state())
         return np.stack(states), np.stack(images)
+
+    def render(self) -> np.ndarray:
+        size = SCENE.image_size
+        return self.environment.sim.render(camera_name=SCENE.camera, width=size, height=size)
 
 
 def ours(simulator: LiberoSimulator) -> tuple[np.ndarray, np.ndarray]:
@@ -76,7 +82,7 @@ def ours(simulator: LiberoSimulator) -> tuple[np.ndarray, np.ndarray]:
 
 if __name__ == "__main__":
     usual, simulator = Usual(SCENE), LiberoSimulator(SCENE)
-    pairs = zip(usual.episode(), ours(simulator), strict=True)
+    pairs = zip(usual.episode(anew=True), ours(simulator), strict=True)
     same = all(np.array_equal(theirs, mine) for theirs, mine in pairs)
     a, b = interleaved(usual.episode, lambda: ours(simulator))
     fast = LiberoSimulator(SceneConfig(layout="original", render="fast"))
