@@ -131,7 +131,7 @@ def test_a_demonstration_after_a_mistake_begins_with_the_bowl_beside_the_plate_o
     openings, bowls = [], []
     for start in (misplaced, missed):
         cell.reset(start)
-        for action in mistake(cell, ExpertConfig(recoveries=1.0), start.seed):
+        for action in mistake(cell, ExpertConfig(recoveries=1.0), start.seed).commands:
             cell.step(action)
         assert not cell.succeeded()
         openings.append(cell.proprioception().opening)
@@ -142,7 +142,21 @@ def test_a_demonstration_after_a_mistake_begins_with_the_bowl_beside_the_plate_o
     for start in (misplaced, missed):
         assert record(cell, start, ExpertConfig(recoveries=1.0, max_steps=160)) is not None
         assert cell.succeeded()
-    assert not list(mistake(cell, ExpertConfig(), 0))
+    assert not list(mistake(cell, ExpertConfig(), 0).commands)
+
+
+@pytest.mark.sim
+@pytest.mark.parametrize("kind, held", [("strayed", False), ("strayed_holding", True)])
+def test_a_demonstration_of_a_hand_astray_begins_off_the_way_with_or_without_the_bowl(cell, kind, held):
+    expert = ExpertConfig(recoveries=1.0, mistakes=(kind,), max_steps=160)
+    usual = record(cell, STARTS[0], ExpertConfig(max_steps=160))
+    astray = record(cell, STARTS[0], expert)
+    assert usual is not None and astray is not None and cell.succeeded()
+    away = np.linalg.norm(usual.site_pos[:, :2] - astray.site_pos[0, :2], axis=1)
+    assert away.min() > 0.02
+    assert (astray.actions[0, -1] > 0) == held
+    assert (np.abs(astray.gripper_states[0]).sum() < 0.02) == held
+    assert len(astray.actions) < len(usual.actions)
 
 
 @pytest.mark.sim

@@ -36,6 +36,9 @@ class SceneConfig:
     """`fast` renders without reflections and antialiasing; use one setting for data and evaluation."""
 
 
+Mistake = Literal["misplaced", "missed", "strayed", "strayed_holding"]
+
+
 @dataclass(frozen=True)
 class ExpertConfig:
     """The scripted demonstrator."""
@@ -46,7 +49,10 @@ class ExpertConfig:
     speed: float = 1.0
     """Fraction of OSC_POSE's largest translation (0.05 m) that one command may ask for."""
     recoveries: float = 0.0
-    """Share of demonstrations that begin after a mistake (the object set down beside its goal, or a missed grasp)."""
+    """Share of demonstrations that begin after a mistake."""
+    mistakes: tuple[Mistake, ...] = ("misplaced", "missed")
+    """Which ones, equally often: the object set down beside its goal, a missed grasp, the hand astray on the way to the
+    object, the hand astray with the object in it."""
     stay_in_view: bool = True
     """An attempt during which the end effector leaves the image counts as failed."""
 

@@ -38,6 +38,9 @@ FARTHEST = 0.70
 """Beyond this distance from the base lifting also pulls back, as the stretched arm cannot go straight up."""
 HELD = 0.06
 """The object counts as dropped once it is farther than this from where it was in the hand (metres)."""
+IN_HAND, CLEAR = 0.09, 0.02
+"""An object is in the hand if its origin is nearer to the grip than the one and its underside clear of what is under it
+by the other (metres)."""
 ON_PLATE, IN_BOWL = 0.006, 0.012
 """Height of an object's underside above the origin of the plate or bowl that it stands on."""
 DROP_ON, DROP_IN = 0.006, 0.06
@@ -81,8 +84,11 @@ class Expert:
 
     def pick_and_place(self, goal: Goal, attempt: int) -> Commands:
         rest, ground = self.resting_place(goal), float(self.world.position(goal.object)[2])
-        yield from self.pick(goal, attempt)
-        yield from self.put(goal, rest, ground)
+        if self.holding(goal.object):
+            yield from self.place(goal, rest, max(rest[2], self.rim_above(goal)) + CARRY)
+        else:
+            yield from self.pick(goal, attempt)
+            yield from self.put(goal, rest, ground)
         retreat = self.grip() + RETREAT * UP
         yield from self.move(lambda: retreat, 0.0, tolerance=0.02, limit=25)
 
@@ -105,15 +111,28 @@ class Expert:
     def put(
         self, goal: Goal, rest: Float[np.ndarray, "3"], ground: float, aside: Float[np.ndarray, "3"] = NOWHERE
     ) -> Commands:
-        """Lift the object from height `ground`, carry it over its goal, or `aside` (metres) of it, lower and release.
-
-        `rest` is where it will stand in its goal.
-        """
-        world, name = self.world, goal.object
+        """Lift the object from height `ground` and place it in its goal, where it will stand at `rest`."""
         carry = max(ground, rest[2], self.rim_above(goal)) + CARRY
-        in_hand = self.grip() - world.position(name)
+        in_hand = self.grip() - self.world.position(goal.object)
         lifted = self.lifted(carry - ground)
         yield from self.move(lambda: lifted, 1.0, tolerance=0.02, limit=50)
+        yield from self.place(goal, rest, carry, aside, in_hand)
+
+    def place(
+        self,
+        goal: Goal,
+        rest: Float[np.ndarray, "3"],
+        carry: float,
+        aside: Float[np.ndarray, "3"] = NOWHERE,
+        in_hand: Float[np.ndarray, "3"] | None = None,
+    ) -> Commands:
+        """Carry the object at height `carry` over its goal, or `aside` (metres) of it, lower and release.
+
+        `in_hand` is the grip's offset from the object (metres), as long as it is not dropped; by default the present
+        one.
+        """
+        world, name = self.world, goal.object
+        in_hand = self.grip() - world.position(name) if in_hand is None else in_hand
 
         def dropped() -> bool:
             return bool(np.linalg.norm(self.grip() - world.position(name) - in_hand) > HELD)
@@ -159,6 +178,19 @@ class Expert:
             yield command(now, position, self.rotation, 1.0, self.servo)
 
     # -------------------------------------------------------------------------------------------------- geometry
+    def holding(self, name: str) -> bool:
+        """Whether the object hangs in the hand: at the grip, and above what it would stand on."""
+        x, y, z = (float(v) for v in self.world.position(name))
+        if np.linalg.norm(self.grip() - (x, y, z)) > IN_HAND:
+            return False
+        return z + self.underside(name) > self.simulator.surface_under(x, y, name) + CLEAR
+
+    def underside(self, name: str) -> float:
+        """Height of an object's lowest point over its origin, as it is turned now (metres)."""
+        low, high = self.world.bounding_box(name)
+        corners = np.array([low, high])[np.indices((2, 2, 2)).reshape(3, -1).T, np.arange(3)]
+        return float((corners @ self.world.rotation(name).T)[:, 2].min())
+
     def grip(self) -> Float[np.ndarray, "3"]:
         return self.simulator.proprioception().position
 
@@ -184,9 +216,7 @@ class Expert:
             ground = z + ON_PLATE
         elif "bowl" in goal.target:
             ground = z + IN_BOWL
-        low, high = world.bounding_box(goal.object)
-        corners = np.array([low, high])[np.indices((2, 2, 2)).reshape(3, -1).T, np.arange(3)]
-        return np.array([x, y, ground - float((corners @ world.rotation(goal.object).T)[:, 2].min())])
+        return np.array([x, y, ground - self.underside(goal.object)])
 
     def rim_above(self, goal: Goal) -> float:
         """Height (metres, world) that the carried object must clear at its goal."""

@@ -58,11 +58,12 @@ def record(
     """
     simulator.reset(start)
     still, lifted = STILL, False
-    for action in mistake(simulator, expert, start.seed):
+    made = mistake(simulator, expert, start.seed)
+    for action in made.commands:
         _, progress = simulator.step(action)
         still, lifted = np.append(STILL[:-1], action[-1]), progress.lifted
-    if lifted or simulator.succeeded():
-        return None  # a mistake that was none: the object is in the hand, or in its goal
+    if lifted != made.holding or simulator.succeeded():
+        return None  # another mistake than was meant, or none
     view = simulator.config.camera
     cameras = {view: view} | ({"eye_in_hand": WRIST} if wrist_camera else {})
     images: dict[str, list[np.ndarray]] = {name: [] for name in cameras}
