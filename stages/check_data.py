@@ -11,6 +11,7 @@ from PIL import Image
 
 from vidpara.cli import UserError, main
 from vidpara.config import CheckConfig
+from vidpara.data import headers
 from vidpara.data.clips import workspace
 from vidpara.data.episode import Episode
 from vidpara.data.sources import read_sources
@@ -25,7 +26,8 @@ def run(config: CheckConfig, argv: list[str]) -> None:
     findings: dict[str, list[Finding]] = {}
     for source in config.data.rollouts:
         found = findings[str(source)] = []
-        for finding in verify([episode for episode in episodes if episode.source == source]):
+        of_source = [episode for episode in episodes if episode.source == source]
+        for finding in [*headers.check(of_source), *verify(of_source)]:
             print(f"{finding.verdict:<8}{finding.check}: {finding.found}{finding.fix and f'; {finding.fix}'}")
             found.append(finding)
     config.output.mkdir(parents=True, exist_ok=True)

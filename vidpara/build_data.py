@@ -25,16 +25,21 @@ def build_clips(
 ) -> tuple[Clips, Subset[Batch]]:
     """Training clips, those without labels last, and evenly spaced validation clips, their latents encoded once by all
     processes together and cached.
+
+    Raises:
+        UserError: the settings do not fit the episodes, or frames cannot be read (with `on_error: skip` their episodes
+            are left out).
     """
-    training, others, held_out = split(episodes, config)
-    unlabelled = [episode for episode in others if config.unlabelled or not episode.labelled]
-    cached = {}
+    parts, cached = split(episodes, config), {}
     for path in config.rollouts:
         of_source = [episode for episode in episodes if episode.source == path]
         models = [autoencoder, image_encoder]
         cached[path] = cache_frames(
-            of_source, autoencoder.encode, image_encoder, models, cache_folder(config), team
+            of_source, autoencoder.encode, image_encoder, models, cache_folder(config), team, config.on_error
         )
+    seen = [episode for episode in episodes if episode.name in cached[episode.source].first]
+    training, others, held_out = parts if len(seen) == len(episodes) else split(seen, config)
+    unlabelled = [episode for episode in others if config.unlabelled or not episode.labelled]
 
     def clips(chosen: list[Episode], shift: int, without: int) -> Clips:
         frames = [cached[episode.source] for episode in chosen]

@@ -247,7 +247,7 @@ def moved(at: str, by: float) -> Callable[[dict[str, list]], None]:
         (moved("from", -1), r"episode_000000 and episode_000001 overlap"),
         (moved("from", 1), r"episode_000001 ends at 8\.100 s, its last frame is at 9\.050 s"),
         (moved("to", -1), r"episode_000001 ends at 7\.100 s"),
-        (lambda c: [moved(at, 4)(c) for at in ("from", "to")], r"file-000\.mp4 ends at 8\.\d+ s, but episode_000001"),
+        (lambda c: [moved(at, 4)(c) for at in ("from", "to")], r"file-000\.mp4: a frame at 8\.\d+ s is wanted"),
         (lambda c: c.update({"data/file_index": [0, 3]}), r"file-003\.parquet does not exist"),
         (lambda c: c.update({"videos/observation.images.agentview/chunk_index": [0, 2]}), r"chunk-002.*does not exist"),
         (lambda c: c.pop("length"), r"the list of episodes lacks 'length'"),

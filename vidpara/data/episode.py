@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, NamedTuple, Protocol, TypeVar, runtime_checkable
@@ -17,7 +17,6 @@ from vidpara.geometry.camera import inside, project, resize_camera, resize_image
 from vidpara.types import Bool, Camera, Float, Int, UInt8
 
 OnError = Literal["error", "skip"]
-Item = TypeVar("Item")
 Read = TypeVar("Read")
 OPEN = 0.9
 """Share of its final opening from which the gripper counts as open."""
@@ -111,21 +110,36 @@ class Episode:
         return self.position[int(closing[0]) if len(closing) else -1, :2]
 
     def images(self, moments: Sequence[int] | None = None) -> UInt8[np.ndarray, "n h w 3"]:
-        """The frames of `moments` (all by default), upright, of `image_size`."""
-        stored = self.frames.read(range(len(self)) if moments is None else moments)
+        """The frames of `moments` (all by default), upright, of `image_size`.
+
+        Raises:
+            UserError: they cannot be read, or are not of the size that the metadata say.
+        """
+        try:
+            stored = self.frames.read(range(len(self)) if moments is None else moments)
+        except OSError as error:
+            raise UserError(
+                f"{self.source}: the frames of {self.name} cannot be read ({error}); copy the file anew"
+            ) from error
+        if (found := stored.shape[1:3]) != self.stored_size:
+            raise UserError(
+                f"{self.source}: the frames of {self.name} have {found[0]} x {found[1]} pixels, the metadata say "
+                f"{self.stored_size[0]} x {self.stored_size[1]}; copy or export the data anew"
+            )
         return resize_images(torch.from_numpy(stored), self.image_size).numpy()
 
 
-def readable(items: Sequence[Item], read: Callable[[Item], Read], on_error: OnError) -> Iterator[Read]:
-    """What `read` makes of every item; those that cannot be read end it, or are named, counted and left out.
+def readable(results: Iterable[Callable[[], Read]], on_error: OnError) -> Iterator[Read]:
+    """What every call gives; those that cannot read end it, or are named, counted and left out.
 
     Raises:
-        UserError: an item cannot be read, and `on_error` is `error`.
+        UserError: a call cannot read, and `on_error` is `error`.
     """
-    skipped = 0
-    for item in items:
+    count = skipped = 0
+    for result in results:
+        count += 1
         try:
-            found = read(item)
+            found = result()
         except UserError as error:
             if on_error == "error":
                 raise
@@ -134,7 +148,7 @@ def readable(items: Sequence[Item], read: Callable[[Item], Read], on_error: OnEr
         else:
             yield found
     if skipped:
-        print(f"{skipped} of {len(items)} were skipped (data.on_error skip)", file=sys.stderr)
+        print(f"{skipped} of {count} were skipped (data.on_error skip)", file=sys.stderr)
 
 
 def labelled(

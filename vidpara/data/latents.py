@@ -6,11 +6,11 @@ autoencoder never reads a stale cache.
 
 from __future__ import annotations
 
-import hashlib
 import json
+import math
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from itertools import accumulate
 from pathlib import Path
@@ -23,7 +23,8 @@ from torch import nn
 from tqdm import tqdm
 
 from vidpara.cli import UserError
-from vidpara.data.episode import Episode
+from vidpara.data import cache_notes as notes
+from vidpara.data.episode import Episode, OnError
 from vidpara.types import Float, Tensor, UInt8
 
 Encode = Callable[[Float[Tensor, "n 3 h w"]], Tensor]
@@ -71,13 +72,22 @@ def to_float(images: UInt8[np.ndarray, "n h w 3"]) -> Float[Tensor, "n 3 h w"]:
 
 
 def some_frames(episodes: Sequence[Episode], count: int) -> Float[Tensor, "n 3 h w"]:
-    """About `count` frames, drawn evenly from all episodes, always the same ones."""
+    """About `count` frames, drawn evenly from all episodes that can be read, always the same ones.
+
+    Raises:
+        UserError: none can be read.
+    """
     each = max(1, count // len(episodes))
     generator = torch.Generator().manual_seed(0)
-    frames = []
+    frames, missed = [], None
     for episode in episodes[:: max(1, len(episodes) // count)]:
         chosen = torch.randperm(len(episode), generator=generator)[:each]
-        frames.append(to_float(episode.images(chosen.tolist())))
+        try:
+            frames.append(to_float(episode.images(chosen.tolist())))
+        except UserError as error:  # what to do about it is decided where all frames are encoded
+            missed = missed or error
+    if missed and not frames:
+        raise missed
     return torch.cat(frames)
 
 
@@ -88,37 +98,40 @@ def cache_frames(
     models: Sequence[nn.Module],
     folder: Path,
     team: Team = ALONE,
+    on_error: OnError = "error",
 ) -> CachedFrames:
     """Encode the episodes of one source, or map what an earlier call encoded.
 
     Every process of a launch calls this with its own `team` and encodes a share of the episodes on its device, where
     `models` are put for that long. An interrupted call leaves a partial cache whose finished episodes the next one
-    keeps, with any number of processes.
+    keeps, with any number of processes. Episodes whose frames cannot be read are not in `first` (`on_error` skip).
 
     Raises:
-        UserError: the cache cannot be written, or is on a disk that this process does not see.
+        UserError: frames cannot be read, or the cache cannot be written or is on a disk that this process does not see.
     """
-    path = folder / _key(episodes, models)
+    path = folder / notes.key_of(episodes, models)
     folder.mkdir(parents=True, exist_ok=True)
     first_one = team.process_index == 0
     lock = FileLock(path.with_suffix(".lock")) if first_one else nullcontext()
     with lock:  # runs that start side by side want the same cache
         team.wait_for_everyone()
-        whole, finished = (path / "index.json").is_file(), set(_finished(path))
+        whole, finished = (path / "index.json").is_file(), set(notes.finished(path))
         team.wait_for_everyone()  # all have seen what is finished before one of them adds to it
         if not whole:
             with _on(team.device, models):
-                _encode_share(episodes, encode, embed, path, finished, team)
+                _encode_share(episodes, encode, embed, path, finished, team, on_error)
         team.wait_for_everyone()
         if first_one and not whole:
             _finish(episodes, path)
-            _name_stale(folder, episodes)
+            notes.name_stale(folder, episodes)
         team.wait_for_everyone()
     if not (path / "index.json").is_file():
         raise UserError(
             f"{path} was encoded by another process and is not here; put --data.cache on a disk that all machines share"
         )
     index = json.loads((path / "index.json").read_text())
+    if unreadable := index.get("unreadable"):
+        _left_out(unreadable, len(episodes), on_error, first_one)
     return CachedFrames(
         np.memmap(path / "latents.f16", np.float16, "r", shape=tuple(index["latents"])),
         np.memmap(path / "context.f16", np.float16, "r", shape=tuple(index["context"])),
@@ -126,73 +139,77 @@ def cache_frames(
     )
 
 
+def _left_out(unreadable: Mapping[str, str], count: int, on_error: OnError, say: bool) -> None:
+    """What `on_error` asks for with the episodes that could not be read, of `count`."""
+    if on_error == "error":
+        raise UserError(next(iter(unreadable.values())))
+    for why in unreadable.values() if say else ():
+        print(f"skipped: {why}", file=sys.stderr)
+    if say:
+        print(f"{len(unreadable)} of {count} were skipped (data.on_error skip)", file=sys.stderr)
+
+
 def _encode_share(
-    episodes: Sequence[Episode], encode: Encode, embed: Encode, path: Path, finished: set[str], team: Team
+    episodes: Sequence[Episode],
+    encode: Encode,
+    embed: Encode,
+    path: Path,
+    finished: set[str],
+    team: Team,
+    on_error: OnError,
 ) -> None:
     """Encode every n-th of the episodes that are not `finished`, each into its own rows of the files."""
     path.mkdir(parents=True, exist_ok=True)
-    rows = _rows(episodes)
+    rows, count = _rows(episodes), 0
     todo = [episode for episode in episodes if episode.name not in finished]
-    note = path / f"finished-{os.getpid()}-{team.process_index}.json"
-    mine: dict[str, list[list[int]]] = {}
     for episode in tqdm(
         todo[team.process_index :: team.num_processes],
         desc="encode frames",
         unit="demo",
         disable=team.process_index > 0 or not todo,
     ):
+        row, shapes = rows[episode.name], []
         try:
-            row, shapes = rows[episode.name], []
-            for chunk in _chunks(episode):
-                with torch.no_grad():
-                    frames = chunk.to(team.device)
-                    arrays = [part.half().cpu().numpy() for part in (encode(frames), embed(frames))]
+            for arrays in _encoded(episode, encode, embed, team.device):
                 for name, array in zip(FILES, arrays, strict=True):
                     _write_rows(path / name, array, row)
-                row, shapes = row + len(chunk), [list(array.shape[1:]) for array in arrays]
-            mine[episode.name] = shapes
-            _write(note, mine)
-        except OSError as error:
+                row, shapes = row + len(arrays[0]), [list(array.shape[1:]) for array in arrays]
+            notes.add(path, "finished", team.process_index, {episode.name: shapes})
+            count += 1
+        except UserError as error:  # reading
+            if on_error == "error":
+                raise
+            notes.add(path, "unreadable", team.process_index, {episode.name: str(error)})
+        except OSError as error:  # writing: of reading they are UserErrors
             raise UserError(
                 f"cannot write the cache {path}: {error}; free space or set --data.cache, then give the same command "
-                f"again: {len(finished) + len(mine)} of {len(episodes)} demos are kept"
+                f"again: {len(finished) + count} of {len(episodes)} demos are kept"
             ) from error
 
 
+def _encoded(
+    episode: Episode, encode: Encode, embed: Encode, device: torch.device
+) -> Iterator[list[Float[np.ndarray, "n ..."]]]:
+    """Latents and context tokens, a batch of frames at a time: a long video does not fit in memory."""
+    for first in range(0, len(episode), BATCH):
+        images = episode.images(range(first, min(first + BATCH, len(episode))))
+        with torch.no_grad():
+            frames = to_float(images).to(device)
+            yield [part.half().cpu().numpy() for part in (encode(frames), embed(frames))]
+
+
 def _finish(episodes: Sequence[Episode], path: Path) -> None:
-    """The cache is whole: write its index."""
-    latents, context = next(iter(_finished(path).values()))
-    frames = sum(map(len, episodes))
-    index = {"latents": [frames, *latents], "context": [frames, *context], "first": _rows(episodes)}
-    _write(path / "index.json", {**index, "source": _state(episodes)})
-    for note in path.glob("finished-*.json"):
-        note.unlink()
-
-
-def _name_stale(folder: Path, episodes: Sequence[Episode]) -> None:
-    """Say which caches are of an earlier state of this source; they are never read again."""
-    now = _state(episodes)
-    for index in sorted(folder.glob("*/index.json")):
-        then = json.loads(index.read_text()).get("source", now)
-        if then[0] == now[0] and then != now:
-            print(f"{index.parent} is of {now[0]} as it was before; delete it to free space", file=sys.stderr)
-
-
-def _state(episodes: Sequence[Episode]) -> list[str]:
-    """A source, and what changes with its pictures."""
-    return [str(episodes[0].source.absolute()), hashlib.sha256(_pictures(episodes).encode()).hexdigest()]
-
-
-def _pictures(episodes: Sequence[Episode]) -> str:
-    return "\n".join(dict.fromkeys(episode.frames.fingerprint() for episode in episodes))
-
-
-def _finished(path: Path) -> dict[str, list[list[int]]]:
-    """Shapes of one frame's latents and context by the name of every episode that some call has encoded."""
-    found = {}
-    for note in path.glob("finished-*.json"):
-        found |= json.loads(note.read_text())
-    return found
+    """The cache is whole: write its index. Rows of episodes that cannot be read hold nothing."""
+    shapes, unreadable = notes.finished(path), notes.unreadable(path)
+    if not shapes:
+        raise UserError(f"{episodes[0].source}: no episode can be read; {next(iter(unreadable.values()))}")
+    latents, context = ([sum(map(len, episodes)), *shape] for shape in next(iter(shapes.values())))
+    for name, shape in zip(FILES, (latents, context), strict=True):
+        os.truncate(path / name, 2 * math.prod(shape))
+    first = {name: row for name, row in _rows(episodes).items() if name not in unreadable}
+    index = {"latents": latents, "context": context, "first": first, "source": notes.state_of(episodes)}
+    notes.write(path / "index.json", index | ({"unreadable": unreadable} if unreadable else {}))
+    notes.remove(path)
 
 
 def _rows(episodes: Sequence[Episode]) -> dict[str, int]:
@@ -219,31 +236,3 @@ def _on(device: torch.device, models: Sequence[nn.Module]) -> Iterator[None]:
     finally:
         for model in models:
             model.to("cpu")
-
-
-def _chunks(episode: Episode) -> Iterator[Float[Tensor, "n 3 h w"]]:
-    """An episode's frames, a batch at a time: a long video does not fit in memory."""
-    for first in range(0, len(episode), BATCH):
-        yield to_float(episode.images(range(first, min(first + BATCH, len(episode)))))
-
-
-def _key(episodes: Sequence[Episode], models: Sequence[nn.Module]) -> str:
-    digest = hashlib.sha256((_pictures(episodes) + _resized(episodes[0])).encode())
-    for model in models:
-        digest.update(type(model).__name__.encode())
-        digest.update(str(getattr(model, "dim", "")).encode())
-        for name, value in sorted(model.state_dict().items()):
-            digest.update(name.encode())
-            digest.update(value.detach().float().cpu().numpy().tobytes())
-    return digest.hexdigest()[:16]
-
-
-def _resized(episode: Episode) -> str:
-    """The size that images are resized to; nothing where they are as stored."""
-    return "" if episode.image_size == episode.stored_size else f" {episode.image_size}"
-
-
-def _write(path: Path, content: dict) -> None:
-    beside = path.with_suffix(".part")
-    beside.write_text(json.dumps(content))
-    os.replace(beside, path)

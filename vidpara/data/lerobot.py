@@ -1,16 +1,14 @@
 """LeRobotDataset v2.0, v2.1 and v3.0, read as they lie on disk: parquet and mp4, without lerobot.
 
-v2 keeps an episode a file, v3 several: there `meta/episodes` says in which file an episode's rows and frames are, and
-at which second of the video it begins.
+Sizes and lengths come from the metadata and the rows; no video is opened before its frames are read.
 """
 
 from __future__ import annotations
 
-import json
+import itertools
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -18,55 +16,15 @@ from huggingface_hub import snapshot_download
 
 from vidpara.cli import UserError
 from vidpara.config import DataConfig
+from vidpara.data.ahead import ahead
 from vidpara.data.episode import Episode, Frames, labelled, video_only
 from vidpara.data.lerobot_columns import CAMERA_COLUMNS, camera_of, label_columns, poses_of
+from vidpara.data.lerobot_meta import INFO, Dataset, Entry, read_entries, read_info
 from vidpara.data.parquet import ParquetFrames, read_table, values
-from vidpara.data.video import Header, VideoFrames, header
+from vidpara.data.video import VideoFrames
 from vidpara.types import Float, Int
 
 HUB = "hf:"
-INFO = "meta/info.json"
-VERSIONS = ("v2.0", "v2.1", "v3.0")
-
-
-class Dataset(NamedTuple):
-    """What `meta/info.json` says."""
-
-    source: Path
-    """As `data.rollouts` names it."""
-    folder: Path
-    version: int
-    fps: float
-    chunk: int
-    """Episodes (v2) a folder."""
-    data_path: str
-    video_path: str
-    features: dict[str, dict[str, Any]]
-
-    def path(self, template: str, **fields: Any) -> Path:
-        try:
-            return self.folder / template.format(**fields)
-        except (KeyError, IndexError, ValueError, AttributeError) as error:
-            raise UserError(f"{self.folder / INFO} has an unknown path template {template!r}") from error
-
-
-class Entry(NamedTuple):
-    """Where one episode lies."""
-
-    number: int
-    length: int
-    data: Path
-    video: Path | None
-    """None where images lie in the rows."""
-    start: float
-    end: float
-    """Seconds of the video file between which the episode is shown."""
-    facts: dict[str, Any]
-    """All that the metadata say of the episode."""
-
-    @property
-    def name(self) -> str:
-        return f"episode_{self.number:06d}"
 
 
 def is_lerobot(path: Path) -> bool:
@@ -97,16 +55,20 @@ def read_dataset(source: Path, folder: Path, config: DataConfig) -> list[Episode
     Raises:
         UserError: a file is missing or damaged, files contradict one another, or a column is unknown.
     """
-    dataset = _dataset(source, folder)
+    dataset = read_info(source, folder)
     key = _camera_key(dataset, config.camera)
-    entries = _entries(dataset, key)
-    headers = {file: header(file) for file in dict.fromkeys(entry.video for entry in entries) if file}
+    entries, stored = read_entries(dataset, key), dataset.image_size(key)
+    for file in dict.fromkeys(entry.video for entry in entries):
+        if file and not file.is_file():
+            raise UserError(
+                f"{file} does not exist, but the dataset's metadata name it; copy the missing file"
+            )
     known = list(dataset.features)
     columns = ["episode_index", "timestamp", *(name.format(config.camera) for name in CAMERA_COLUMNS)]
     episodes, without = [], 0
     for entry, rows, table in _tables(entries, [*columns, *label_columns(config.lerobot)]):
         times = _times(entry, table, rows, dataset.fps)
-        frames, stored = _frames(dataset, entry, key, rows, times, headers, config)
+        frames = _frames(dataset, entry, key, rows, times, config)
         where = f"{source}: {entry.name}"
         part = table.take(pa.array(rows))
         camera = camera_of(where, part, entry.facts, stored, config)
@@ -125,23 +87,6 @@ def read_dataset(source: Path, folder: Path, config: DataConfig) -> list[Episode
     return episodes
 
 
-def _dataset(source: Path, folder: Path) -> Dataset:
-    file = folder / INFO
-    try:
-        info = json.loads(file.read_text())
-        version = str(info["codebase_version"])
-        if version not in VERSIONS:
-            raise UserError(
-                f"{file}: version {version} is not read, {', '.join(VERSIONS)} are; convert it with lerobot"
-            )
-        return Dataset(
-            source, folder, int(version[1]), float(info["fps"]), int(info.get("chunks_size", 1000)),
-            info["data_path"], info.get("video_path") or "", info["features"],
-        )  # fmt: skip
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{file} is not a LeRobotDataset's description ({error!r}); copy it anew") from error
-
-
 def _camera_key(dataset: Dataset, camera: str) -> str:
     """The feature that holds the camera's images."""
     cameras = [name for name, kind in dataset.features.items() if kind.get("dtype") in ("video", "image")]
@@ -152,85 +97,29 @@ def _camera_key(dataset: Dataset, camera: str) -> str:
     raise UserError(f"{dataset.source} has no camera '{camera}'; it has {short}: set --data.camera")
 
 
-def _entries(dataset: Dataset, key: str) -> list[Entry]:
-    """Where every episode lies, in the order of their numbers."""
-    read = _entries_v2 if dataset.version == 2 else _entries_v3
-    try:
-        entries = sorted(read(dataset, key), key=lambda entry: entry.number)
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(
-            f"{dataset.folder / 'meta'}: the list of episodes lacks {error}; copy it anew"
-        ) from error
-    if not entries:
-        raise UserError(f"{dataset.source} has no episodes; set --data.rollouts")
-    for entry in entries:
-        if entry.length < 1:
-            raise UserError(f"{dataset.source}: {entry.name} is empty; remove it from the dataset")
-    until: dict[Path, Entry] = {}
-    for entry in sorted(entries, key=lambda entry: entry.start) if dataset.version == 3 else []:
-        before = until.get(entry.video) if entry.video else None
-        if before and entry.start < before.end - 0.5 / dataset.fps:
-            raise UserError(
-                f"{entry.video}: {before.name} and {entry.name} overlap ({before.start:.3f} to {before.end:.3f} s, "
-                f"{entry.start:.3f} to {entry.end:.3f} s); the offsets in meta/episodes are wrong: export it anew"
-            )
-        if entry.video:
-            until[entry.video] = entry
-    return entries
-
-
-def _entries_v2(dataset: Dataset, key: str) -> Iterator[Entry]:
-    file = dataset.folder / "meta/episodes.jsonl"
-    if not file.is_file():
-        raise UserError(f"{file} does not exist, but {INFO} describes version 2; copy the missing file")
-    for line in filter(str.strip, file.read_text().splitlines()):
-        facts = json.loads(line)
-        number = int(facts["episode_index"])
-        fields = {"episode_index": number, "episode_chunk": number // dataset.chunk, "video_key": key}
-        is_video = dataset.features[key]["dtype"] == "video"
-        video = dataset.path(dataset.video_path, **fields) if is_video else None
-        data = dataset.path(dataset.data_path, **fields)
-        yield Entry(number, int(facts["length"]), data, video, 0.0, float("inf"), facts)
-
-
-def _entries_v3(dataset: Dataset, key: str) -> Iterator[Entry]:
-    files = sorted((dataset.folder / "meta/episodes").glob("*/*.parquet"))
-    if not files:
-        raise UserError(f"{dataset.folder / 'meta/episodes'} holds no parquet file; copy the missing files")
-    for facts in (row for file in files for row in _without_statistics(read_table(file)).to_pylist()):
-        where = {name: facts[f"data/{name}"] for name in ("chunk_index", "file_index")}
-        data, video, start, end = dataset.path(dataset.data_path, **where), None, 0.0, float("inf")
-        if dataset.features[key]["dtype"] == "video":
-            of = {name: facts[f"videos/{key}/{name}"] for name in ("chunk_index", "file_index")}
-            video = dataset.path(dataset.video_path, video_key=key, **of)
-            start, end = (float(facts[f"videos/{key}/{name}_timestamp"]) for name in ("from", "to"))
-        yield Entry(int(facts["episode_index"]), int(facts["length"]), data, video, start, end, facts)
-
-
-def _without_statistics(table: pa.Table) -> pa.Table:
-    return table.select([name for name in table.column_names if not name.startswith("stats/")])
-
-
 def _tables(
     entries: list[Entry], columns: list[str]
 ) -> Iterator[tuple[Entry, Int[np.ndarray, "T"], pa.Table]]:
     """Each episode with its rows in its file's table; a file that holds several is read once."""
-    file, table, numbers = None, pa.table({}), np.empty(0)
-    for entry in entries:
-        if entry.data != file:
-            file, table = entry.data, read_table(entry.data, list(dict.fromkeys(columns)))
-            if missing := {"episode_index", "timestamp"} - set(table.column_names):
-                raise UserError(
-                    f"{file} has no column {sorted(missing)}; it is no LeRobotDataset's: copy it anew"
-                )
-            numbers = values(table, "episode_index")[:, 0]
-        rows = np.flatnonzero(numbers == entry.number)
-        if len(rows) != entry.length:
+    of_file = [(file, list(found)) for file, found in itertools.groupby(entries, lambda entry: entry.data)]
+    wanted = list(dict.fromkeys(columns))
+    tables = ahead(lambda each: read_table(each[0], wanted), of_file)
+    for (file, found), reading in zip(of_file, tables, strict=True):
+        table = reading.result()
+        if missing := {"episode_index", "timestamp"} - set(table.column_names):
             raise UserError(
-                f"{file}: {entry.name} has {len(rows)} rows there, its metadata say {entry.length}; the file is not "
-                "whole or the offsets are wrong: copy or export the dataset anew"
+                f"{file} has no column {sorted(missing)}; it is no LeRobotDataset's: copy it anew"
             )
-        yield entry, rows, table
+        numbers = values(table, "episode_index")[:, 0]
+        order = np.argsort(numbers, kind="stable")
+        for entry in found:
+            first, end = (np.searchsorted(numbers, entry.number, side, order) for side in ("left", "right"))
+            if end - first != entry.length:
+                raise UserError(
+                    f"{file}: {entry.name} has {end - first} rows there, its metadata say {entry.length}; the file is "
+                    "not whole or the offsets are wrong: copy or export the dataset anew"
+                )
+            yield entry, order[first:end], table
 
 
 def _times(entry: Entry, table: pa.Table, rows: Int[np.ndarray, "T"], fps: float) -> Float[np.ndarray, "T"]:
@@ -253,18 +142,8 @@ def _frames(
     key: str,
     rows: Int[np.ndarray, "T"],
     times: Float[np.ndarray, "T"],
-    headers: dict[Path, Header],
     config: DataConfig,
-) -> tuple[Frames, tuple[int, int]]:
-    """The episode's frames, and their rows and columns."""
+) -> Frames:
     if entry.video is None:
-        frames = ParquetFrames(entry.data, entry.name, key, rows)
-        shape = dataset.features[key]["shape"]
-        return frames, (shape[-2], shape[-1]) if shape[0] in (1, 3) else (shape[0], shape[1])
-    found, half = headers[entry.video], 0.5 / dataset.fps
-    if times[-1] > found.end + half:
-        raise UserError(
-            f"{entry.video} ends at {found.end:.3f} s, but {entry.name} has a frame at {times[-1]:.3f} s; the video is "
-            "not whole or the offsets are wrong: copy or export the dataset anew"
-        )
-    return VideoFrames(entry.video, entry.name, times, half, config.decoder), found.size
+        return ParquetFrames(entry.data, entry.name, key, rows)
+    return VideoFrames(entry.video, entry.name, times, 0.5 / dataset.fps, config.decoder)

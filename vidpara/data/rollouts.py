@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import h5py
@@ -64,7 +65,8 @@ def read_episodes(
             )
         names = sorted(file["data"], key=lambda name: int(name.rsplit("_", 1)[-1]))
         demos = file["data"]
-        return list(readable(names, lambda name: _read(path, demos[name], name, camera, size), on_error))
+        reads = (partial(_read, path, demos[name], name, camera, size) for name in names)
+        return list(readable(reads, on_error))
 
 
 def read_actions(episode: Episode) -> Float[np.ndarray, "T 7"]:

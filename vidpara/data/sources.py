@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 
 from vidpara.cli import UserError
@@ -21,7 +22,7 @@ def read_sources(config: DataConfig) -> list[Episode]:
     Raises:
         UserError: a source is missing, damaged or of no known kind, or their images differ in size.
     """
-    found = readable(config.rollouts, lambda path: _read(path, config), config.on_error)
+    found = readable((partial(_read, path, config) for path in config.rollouts), config.on_error)
     episodes = [episode for source in found for episode in source]
     if not episodes:
         raise UserError(f"no episode of {', '.join(map(str, config.rollouts))} can be read")
@@ -55,7 +56,7 @@ def _read(path: Path, config: DataConfig) -> list[Episode]:
     if is_lerobot(path):
         return read_dataset(path, path, config)
     if path.is_dir() and videos_in(path):
-        return read_videos(path, config.size, config.decoder, config.on_error)
+        return read_videos(path, config.size, config.decoder, cache_folder(config), config.on_error)
     found = (
         "does not exist"
         if not path.exists()

@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from vidpara.cli import UserError
+from vidpara.data.ahead import ahead
 from vidpara.data.episode import Episode, OnError, readable, video_only
 from vidpara.data.video import Decoder, VideoFrames, frame_times
+from vidpara.data.video_index import Known, VideoIndex
 
 SUFFIXES = (".avi", ".mkv", ".mp4", ".webm")
 
@@ -18,9 +20,10 @@ def videos_in(folder: Path) -> list[Path]:
 
 
 def read_videos(
-    folder: Path, size: tuple[int, int] | None, decoder: Decoder, on_error: OnError = "error"
+    folder: Path, size: tuple[int, int] | None, decoder: Decoder, cache: Path, on_error: OnError = "error"
 ) -> list[Episode]:
-    """One episode a video, its images resized to `size` rows and columns.
+    """One episode a video, its images resized to `size` rows and columns. What the files say of themselves is kept in
+    `cache`, so that the next start opens new and changed files only.
 
     Raises:
         UserError: there is no video, or one cannot be read.
@@ -28,10 +31,16 @@ def read_videos(
     files = videos_in(folder)
     if not files:
         raise UserError(f"{folder} holds no video ({', '.join(SUFFIXES)}); set --data.rollouts")
+    index = VideoIndex(folder, cache)
 
-    def read(file: Path) -> Episode:
-        times, stored = frame_times(file)
-        name = file.relative_to(folder).as_posix()
-        return video_only(folder, name, VideoFrames(file, name, times, decoder=decoder), times, stored, size)
+    def read(file: Path) -> Known:
+        return index.get(file) or index.add(file, *frame_times(file))
 
-    return list(readable(files, read, on_error))
+    def episode(known: Known) -> Episode:
+        frames = VideoFrames(folder / known.name, known.name, known.times, decoder=decoder)
+        return video_only(folder, known.name, frames, known.times, known.size, size)
+
+    try:
+        return [episode(known) for known in readable((f.result for f in ahead(read, files)), on_error)]
+    finally:
+        index.save()
