@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+import numpy as np
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -77,6 +78,18 @@ def test_pieces_are_drawn_by_weight_whatever_their_length():
     assert set(drawn) >= set(range(10)) and max(drawn) < 1000
     assert abs(sum(index < 10 for index in drawn) / 4000 - 0.25) < 0.03
     assert drawn[:50] == [stream.index(0, position) for position in range(50)]
+
+
+@given(weights=st.lists(st.floats(0.01, 100), min_size=2, max_size=6))
+def test_draws_by_weight_are_numpys_choice(weights: list[float]):
+    """Trainings on disk were drawn so, and are resumed."""
+    pieces = tuple(Piece(10 * i, 10 * i + 7, weight) for i, weight in enumerate(weights))
+    stream = BatchSampler([Share(1, pieces)], TrainerConfig(batch_size=1, seed=7))
+    for position in range(20):
+        generator = np.random.default_rng((7, 3, 0, position))
+        chances = np.array(weights) / np.array(weights).sum()
+        piece = pieces[int(generator.choice(len(pieces), p=chances))]
+        assert stream.index(0, position) == int(generator.integers(piece.first, piece.end))
 
 
 @given(start=st.integers(0, 8))

@@ -86,9 +86,8 @@ class BatchSampler(Sampler[list[Draw]]):
         """Dataset index at `position` of a share's stream."""
         pieces, seed = self.shares[which].pieces, self.config.seed
         if len(pieces) != 1:
-            weights = np.array([piece.weight for piece in pieces])
             generator = np.random.default_rng((seed, _PIECE, which, position))
-            piece = pieces[int(generator.choice(len(pieces), p=weights / weights.sum()))]
+            piece = pieces[int(_cumulative(pieces).searchsorted(generator.random(), side="right"))]
             return int(generator.integers(piece.first, piece.end))
         first, end, _ = pieces[0]
         epoch, place = divmod(position, end - first)
@@ -161,6 +160,14 @@ def _seed_processor(key: Sequence[int]) -> int:
     np.random.seed(number)
     random.seed(number)
     return number
+
+
+@functools.lru_cache(maxsize=4)
+def _cumulative(pieces: tuple[Piece, ...]) -> np.ndarray:
+    """Probability of each piece or one before it: what `Generator.choice` makes of the weights at every draw."""
+    weights = np.array([piece.weight for piece in pieces])
+    cumulative = (weights / weights.sum()).cumsum()
+    return cumulative / cumulative[-1]
 
 
 @functools.lru_cache(maxsize=4)
