@@ -20,7 +20,7 @@ from torch.utils._pytree import tree_leaves
 from vidpara.build import build_autoencoder, build_policy, build_unet, from_video_run
 from vidpara.cli import UserError
 from vidpara.config import DataConfig, TrainPolicyConfig, TrainVideoConfig
-from vidpara.data.sources import read_sources
+from vidpara.data.sources import cameras_of, read_sources
 from vidpara.models.autoencoder import Autoencoder, PatchPCA, Pixels
 from vidpara.models.svd import VideoModel
 from vidpara.types import Actions, Batch, Camera, Start, Workspace
@@ -213,6 +213,7 @@ def _batch(size: int, shape: _Shape) -> Batch:
             rotation=torch.eye(3).repeat(size, steps, 1, 1),
             gripper=torch.zeros(size, steps),
             valid=torch.ones(size, steps, dtype=torch.bool),
+            rotation_valid=torch.ones(size, steps, dtype=torch.bool),
         ),
     )
 
@@ -224,4 +225,5 @@ def _image_size(data: DataConfig) -> tuple[int, int]:
         raise UserError(
             f"the image size is not known: {data.rollouts[0]} does not exist; give --data.size ROWS COLUMNS"
         )
-    return read_sources(replace(data, rollouts=data.rollouts[:1]))[0].image_size
+    first = replace(data, rollouts=data.rollouts[:1], camera=cameras_of(data)[0])
+    return read_sources(first)[0].image_size

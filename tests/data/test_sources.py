@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from tests.data.rollout_files import FRAMES, SIZE, drift, write
-from vidpara.cli import UserError
-from vidpara.config import ClipConfig, DataConfig
+from vidpara.cli import UserError, dump, load
+from vidpara.config import CheckConfig, ClipConfig, DataConfig
 from vidpara.data import lerobot
 from vidpara.data.clips import Clips, split, workspace
 from vidpara.data.episode import Episode
@@ -81,6 +81,51 @@ def test_sources_of_every_kind_come_in_order_and_at_one_size(rollouts, videos):
     episodes = read(videos, rollouts, LEROBOT, size=(SIZE, SIZE))
     assert [e.source for e in episodes] == [videos] * 2 + [rollouts] * 3 + [LEROBOT] * 2
     assert {e.images([0]).shape for e in episodes} == {(1, SIZE, SIZE, 3)}
+
+
+@pytest.fixture
+def front(tmp_path: Path) -> Path:
+    """A file whose camera has another name."""
+    file = write(tmp_path / "front.hdf5")
+    with h5py.File(file, "a") as data:
+        for demo in data["data"].values():
+            demo.move("obs/agentview_rgb", "obs/front_rgb")
+            demo.move("camera/agentview", "camera/front")
+    return file
+
+
+def test_every_source_may_have_a_camera_of_its_own(rollouts, front, videos):
+    with pytest.raises(UserError, match=r"no camera 'agentview'; it has \['front'\]"):
+        read(rollouts, front)
+    one, other = read(rollouts), read(front, camera="front")
+    both = read(rollouts, videos, front, camera=("agentview", "none", "front"))
+    for found, expected in zip(both[:3] + both[5:], one + other, strict=True):
+        assert np.array_equal(found.images([2]), expected.images([2]))
+        assert found.frames.fingerprint() == expected.frames.fingerprint()
+
+
+@pytest.mark.parametrize("cameras", [(), ("agentview",) * 3, ("agentview", "front")])
+def test_cameras_that_do_not_fit_the_sources_are_named(rollouts, cameras):
+    found = (
+        "twice, with two cameras"
+        if len(cameras) == 2
+        else rf"names {len(cameras)} cameras .* for 2 data\.rollouts"
+    )
+    with pytest.raises(UserError, match=found):
+        read(rollouts, rollouts, camera=cameras)
+
+
+def test_one_camera_is_written_down_as_it_always_was():
+    one = load(CheckConfig, ["--data.camera", "front"])
+    assert "  camera: front\n" in dump(one) and one.data.camera == "front"
+    two = load(CheckConfig, ["--data.camera", "front", "side", "--data.rollouts", "a", "b"])
+    assert two.data.camera == ("front", "side")
+
+
+def test_a_written_configuration_with_several_cameras_is_read_back(tmp_path):
+    two = load(CheckConfig, ["--data.camera", "front", "side"])
+    (tmp_path / "config.yaml").write_text(dump(two))
+    assert load(CheckConfig, [str(tmp_path / "config.yaml")]) == two
 
 
 def test_images_of_different_sizes_are_refused(rollouts):

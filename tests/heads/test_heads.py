@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from vidpara.build import build_head
-from vidpara.config import HeadConfig
+from vidpara.config import ACTConfig, HeadConfig
 from vidpara.geometry.camera import project
 from vidpara.geometry.rotation import angle_between, matrix_from_euler
 from vidpara.types import Actions, Camera, Features, Start, Workspace
@@ -38,6 +38,7 @@ def example():
         rotation=HOME @ matrix_from_euler(0.3 * torch.randn(B, A, 3)),
         gripper=torch.randint(0, 2, (B, A)).float(),
         valid=torch.ones(B, A, dtype=torch.bool),
+        rotation_valid=torch.ones(B, A, dtype=torch.bool),
     )
     grid = torch.randn(B, A + 1, CHANNELS, 12, 16)
     return Features(grid, grid.mean((-2, -1))), Start(position[:, 0], torch.rand(B) * 0.08), actions
@@ -100,3 +101,33 @@ def test_the_readout_is_taken_at_the_query_pixel():
     reference = head.read(trunk, cell)[0]
     assert not torch.allclose(head.read(elsewhere, cell)[0], reference)
     assert torch.allclose(head.read(moved, cell)[0], reference)
+
+
+@pytest.mark.parametrize("kind", ["pixel", "global_regression", "act"])
+def test_a_rotation_that_is_not_known_is_learnt_from_in_no_way(kind):
+    features, start, actions = example()
+    small = ACTConfig(width=32, feedforward=64, heads=4, style_layers=1, encoder_layers=1, decoder_layers=1)
+    head = build_head(HeadConfig(kind=kind, grid=(24, 32), width=32, act=small), CHANNELS, A, SPACE).eval()
+    known = torch.ones(B, A, dtype=torch.bool)
+    known[1:] = False
+
+    def losses_and_gradient(rotation: torch.Tensor, known: torch.Tensor):
+        torch.manual_seed(0)
+        head.zero_grad()
+        given = actions._replace(rotation=rotation, rotation_valid=known)
+        losses = head.losses(features, start, camera(), given)
+        sum(losses.values()).backward()
+        return losses, [part.grad.clone() for part in head.parameters() if part.grad is not None]
+
+    other = actions.rotation.clone()
+    other[1:] = torch.eye(3)
+    (losses, gradient), (same, same_gradient) = (
+        losses_and_gradient(rotation, known) for rotation in (actions.rotation, other)
+    )
+    assert all(torch.equal(losses[name], same[name]) for name in losses)
+    assert all(torch.equal(a, b) for a, b in zip(gradient, same_gradient, strict=True))
+    whole, _ = losses_and_gradient(actions.rotation, torch.ones_like(known))
+    none, _ = losses_and_gradient(actions.rotation, torch.zeros_like(known))
+    assert none["rotation"] == 0 < losses["rotation"] != whole["rotation"]
+    if kind != "act":  # its style sees the whole chunk
+        assert all(whole[name] == none[name] for name in whole if name != "rotation")

@@ -27,15 +27,18 @@ class LeRobotConfig:
     """End-effector point: three metres, in the world of the cameras."""
     position_at: int = 0
     rotation: str = "observation.state"
-    """End-effector rotation in that world."""
+    """End-effector rotation in that world; `none` where it was not recorded: positions are learnt without it."""
     rotation_at: int = 3
     rotation_as: Literal["axis_angle", "euler_xyz", "quaternion_xyzw", "quaternion_wxyz", "matrix"] = (
         "axis_angle"
     )
     """Radians; Euler angles about the fixed axes x, y, z; matrices row by row."""
     opening: str = "observation.state"
-    """What the gripper's opening (metres) is the sum of, signs dropped: the fingers' positions."""
+    """What the gripper's opening (metres) is the sum of, signs dropped: the fingers' positions. `none` where it was not
+    measured: then the policy is told 0."""
     opening_at: tuple[int, ...] = (6, 7)
+    opening_range: tuple[float, float] = (0.0, 1.0)
+    """Metres of opening that a sum of 0 and a sum of 1 stand for."""
     gripper: str = "action"
     """The gripper's command."""
     gripper_at: int = 6
@@ -44,6 +47,9 @@ class LeRobotConfig:
     """Values of the command that stand for open and closed; those between are in proportion."""
     gripper_leads: bool = True
     """Row j's command is carried out after frame j, as LeRobot records actions; off for a measured state."""
+    extrinsics: str = ""
+    """Column with the camera's pose in that world: x, y, z (metres) and Euler angles (radians, about the fixed axes x,
+    y, z). `{}` stands for the camera's name. Its intrinsics then come from `data.cameras`."""
 
 
 @dataclass(frozen=True)
@@ -54,10 +60,10 @@ class DataConfig:
     """LIBERO HDF5 files, LeRobotDataset folders (or `hf://OWNER/NAME`), folders of videos; see docs/data.md."""
     weights: tuple[float, ...] = ()
     """How often each of `rollouts` is drawn, one number each; without them every clip is drawn equally often."""
-    camera: str = "agentview"
-    """Of LIBERO files and LeRobotDatasets: whose images are seen."""
+    camera: str | tuple[str, ...] = "agentview"
+    """Of LIBERO files and LeRobotDatasets: whose images are seen. One name, or one for each of `rollouts`."""
     cameras: Path | None = None
-    """YAML file with the camera's parameters, for LeRobotDatasets that do not hold them."""
+    """YAML file with the cameras' parameters, for LeRobotDatasets that do not hold them."""
     lerobot: LeRobotConfig = field(default_factory=LeRobotConfig)
     decoder: Literal["pyav", "decord"] = "pyav"
     """What decodes videos; decord is an extra (`vidpara[video]`) and reads fewer codecs."""

@@ -94,6 +94,7 @@ class Clips(Dataset):
         wanted = now + torch.arange(self.clip.frames) * self.clip.stride
         moments = wanted.clamp_max(len(episode) - 1)
         first, future = frames.first[episode.name], moments[1:]
+        valid = episode.in_view[future] & (wanted == moments)[1:] & (index < self.labelled)
         item = Batch(
             latents=torch.from_numpy(frames.latents[first + moments.numpy()]).float(),
             context=torch.from_numpy(np.array(frames.context[first + now])).float(),
@@ -105,7 +106,8 @@ class Clips(Dataset):
                 position=episode.position[future],
                 rotation=episode.rotation[future],
                 gripper=episode.gripper[future],
-                valid=episode.in_view[future] & (wanted == moments)[1:] & (index < self.labelled),
+                valid=valid,
+                rotation_valid=valid & episode.has_rotation,
             ),
         )
         factor = episode.image_size[0] // item.latents.shape[-2]
@@ -166,7 +168,7 @@ def corners_first(places: Float[Tensor, "n 2"], count: int) -> list[int]:
 
 
 def workspace(episodes: Sequence[Episode]) -> Workspace:
-    """Image size, range of the end effector's positions, and the gripper's rotation at the start.
+    """Image size, range of the end effector's positions, and the gripper's rotation at the start, where that is known.
 
     Raises:
         UserError: the images differ in size, or no episode has labels.
@@ -184,5 +186,6 @@ def workspace(episodes: Sequence[Episode]) -> Workspace:
         )
     positions = torch.cat([episode.position for episode in acting])
     low, high = positions.amin(0) - MARGIN, positions.amax(0) + MARGIN
-    home = tuple(tuple(row) for row in acting[0].rotation[0].tolist())
+    turned = next((episode for episode in acting if episode.has_rotation), acting[0])
+    home = tuple(tuple(row) for row in turned.rotation[0].tolist())
     return Workspace(sizes.pop(), tuple(low.tolist()), tuple(high.tolist()), home)

@@ -42,6 +42,8 @@ class Poses(NamedTuple):
     rotation: Float[torch.Tensor, "T 3 3"]
     opening: Float[torch.Tensor, "T"]
     gripper: Float[torch.Tensor, "T"]
+    has_rotation: bool = True
+    """Whether it was recorded; the rotations stand for nothing if not."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,7 @@ class Episode:
     pixel: Float[torch.Tensor, "T 2"]
     in_view: Bool[torch.Tensor, "T"]
     labelled: bool = True
+    has_rotation: bool = True
 
     def __len__(self) -> int:
         return len(self.position)
@@ -181,7 +184,9 @@ def labelled(
     lens = resize_camera(camera, stored_size, size)
     pixel = project(poses.position, Camera(lens.intrinsics[None], camera.world_from_camera[None]))
     in_view = inside(pixel, *size)
-    return Episode(source, name, frames, times, lens, size, stored_size, *poses, pixel.nan_to_num(), in_view)
+    seen = (pixel.nan_to_num(), in_view)
+    parts = (source, name, frames, times, lens, size, stored_size, *poses[:4], *seen)
+    return Episode(*parts, has_rotation=poses.has_rotation)
 
 
 def video_only(
@@ -205,8 +210,8 @@ def video_only(
     camera = Camera(torch.eye(3), torch.eye(4))
     camera.intrinsics[:2, 2], camera.world_from_camera[2, 3] = middle, -1.0
     pixel, in_view = middle.repeat(length, 1), torch.zeros(length, dtype=torch.bool)
-    parts = (source, name, frames, times, camera, size, stored_size, *nowhere, pixel, in_view)
-    return Episode(*parts, labelled=False)
+    parts = (source, name, frames, times, camera, size, stored_size, *nowhere[:4], pixel, in_view)
+    return Episode(*parts, labelled=False, has_rotation=False)
 
 
 def at_rate(episode: Episode, fps: float) -> Episode:

@@ -18,7 +18,7 @@ from vidpara.cli import UserError
 from vidpara.config import DataConfig
 from vidpara.data.ahead import ahead
 from vidpara.data.episode import Episode, Frames, labelled, video_only
-from vidpara.data.lerobot_columns import CAMERA_COLUMNS, camera_of, label_columns, poses_of
+from vidpara.data.lerobot_columns import camera_of, columns_of, poses_of
 from vidpara.data.lerobot_meta import INFO, Dataset, Entry, read_entries, read_info
 from vidpara.data.parquet import ParquetFrames, read_table, values
 from vidpara.data.video import VideoFrames
@@ -49,14 +49,14 @@ def download(path: Path) -> Path:
         raise UserError(f"cannot download dataset {name}: {' '.join(str(error).split())[:300]}") from error
 
 
-def read_dataset(source: Path, folder: Path, config: DataConfig) -> list[Episode]:
-    """All episodes of the dataset in `folder`; those whose camera has no parameters are video only.
+def read_dataset(source: Path, folder: Path, config: DataConfig, camera: str) -> list[Episode]:
+    """All episodes of the dataset in `folder`, as `camera` sees them; those whose camera has no parameters are video only.
 
     Raises:
         UserError: a file is missing or damaged, files contradict one another, or a column is unknown.
     """
     dataset = read_info(source, folder)
-    key = _camera_key(dataset, config.camera)
+    key = _camera_key(dataset, camera)
     entries, stored = read_entries(dataset, key), dataset.image_size(key)
     for file in dict.fromkeys(entry.video for entry in entries):
         if file and not file.is_file():
@@ -64,23 +64,22 @@ def read_dataset(source: Path, folder: Path, config: DataConfig) -> list[Episode
                 f"{file} does not exist, but the dataset's metadata name it; copy the missing file"
             )
     known = list(dataset.features)
-    columns = ["episode_index", "timestamp", *(name.format(config.camera) for name in CAMERA_COLUMNS)]
     episodes, without = [], 0
-    for entry, rows, table in _tables(entries, [*columns, *label_columns(config.lerobot)]):
+    for entry, rows, table in _tables(entries, columns_of(camera, config.lerobot)):
         times = _times(entry, table, rows, dataset.fps)
         frames = _frames(dataset, entry, key, rows, times, config)
         where = f"{source}: {entry.name}"
         part = table.take(pa.array(rows))
-        camera = camera_of(where, part, entry.facts, stored, config)
-        if camera is None:
+        lens = camera_of(where, part, entry.facts, stored, camera, config)
+        if lens is None:
             without += 1
             episodes.append(video_only(source, entry.name, frames, times, stored, config.size))
         else:
             poses = poses_of(where, part, known, config.lerobot)
-            episodes.append(labelled(source, entry.name, frames, times, camera, stored, config.size, poses))
+            episodes.append(labelled(source, entry.name, frames, times, lens, stored, config.size, poses))
     if without:
         print(
-            f"{source}: {without} of {len(episodes)} episodes have no parameters of camera '{config.camera}', so their "
+            f"{source}: {without} of {len(episodes)} episodes have no parameters of camera '{camera}', so their "
             "video is used and their actions are not; give them with --data.cameras",
             file=sys.stderr,
         )
@@ -102,7 +101,7 @@ def _tables(
 ) -> Iterator[tuple[Entry, Int[np.ndarray, "T"], pa.Table]]:
     """Each episode with its rows in its file's table; a file that holds several is read once."""
     of_file = [(file, list(found)) for file, found in itertools.groupby(entries, lambda entry: entry.data)]
-    wanted = list(dict.fromkeys(columns))
+    wanted = list(dict.fromkeys(["episode_index", "timestamp", *columns]))
     tables = ahead(lambda each: read_table(each[0], wanted), of_file)
     for (file, found), reading in zip(of_file, tables, strict=True):
         table = reading.result()

@@ -23,8 +23,16 @@ STILL = 1e-4
 """Largest change of a number of a camera's parameters over an episode, relative to its size, that is rounding."""
 
 
-def label_columns(config: LeRobotConfig) -> list[str]:
-    return [config.position, config.rotation, config.opening, config.gripper]
+NONE = "none"
+"""Instead of a column's name: it was not recorded."""
+DIGITS = {"axis_angle": 3, "euler_xyz": 3, "quaternion_xyzw": 4, "quaternion_wxyz": 4, "matrix": 9}
+
+
+def columns_of(camera: str, config: LeRobotConfig) -> list[str]:
+    """All columns that poses and camera may be read from."""
+    of_camera = [name.format(camera) for name in (*CAMERA_COLUMNS, config.extrinsics) if name]
+    labels = [config.position, config.rotation, config.opening, config.gripper]
+    return [*of_camera, *(name for name in labels if name != NONE)]
 
 
 def poses_of(where: str, table: pa.Table, known: Sequence[str], config: LeRobotConfig) -> Poses:
@@ -53,53 +61,88 @@ def poses_of(where: str, table: pa.Table, known: Sequence[str], config: LeRobotC
             )
         return found[:, list(places)].astype(np.float64)
 
-    width = {"axis_angle": 3, "euler_xyz": 3, "quaternion_xyzw": 4, "quaternion_wxyz": 4, "matrix": 9}
     position = of("position", range(config.position_at, config.position_at + 3))
-    turned = of("rotation", range(config.rotation_at, config.rotation_at + width[config.rotation_as]))
-    opening = np.abs(of("opening", config.opening_at)).sum(1)
+    opening, (none, one) = np.zeros(len(table)), config.opening_range
+    if config.opening != NONE:
+        opening = none + (one - none) * np.abs(of("opening", config.opening_at)).sum(1)
     command = of("gripper", [config.gripper_at])[:, 0]
     gripper = (command - config.gripper_open) / (config.gripper_closed - config.gripper_open)
     if config.gripper_leads:
         gripper = np.concatenate([gripper[:1], gripper[:-1]])
+    rotation = np.tile(np.eye(3), (len(table), 1, 1))
     try:
-        rotation = _matrices(turned, config.rotation_as)
+        if config.rotation != NONE:
+            last = config.rotation_at + DIGITS[config.rotation_as]
+            rotation = _matrices(of("rotation", range(config.rotation_at, last)), config.rotation_as)
     except ValueError as error:
         raise UserError(
             f"{where}: column '{config.rotation}' holds no rotation as {config.rotation_as} ({error}); set "
             "--data.lerobot.rotation_as or --data.lerobot.rotation_at"
         ) from error
     tensors = (torch.from_numpy(x).float() for x in (position, rotation, opening, gripper.clip(0, 1)))
-    return Poses(*tensors)
+    return Poses(*tensors, has_rotation=config.rotation != NONE)
 
 
 def camera_of(
-    where: str, table: pa.Table, facts: dict[str, Any], stored_size: tuple[int, int], config: DataConfig
+    where: str,
+    table: pa.Table,
+    facts: dict[str, Any],
+    stored_size: tuple[int, int],
+    camera: str,
+    config: DataConfig,
 ) -> Camera | None:
-    """The episode's camera: from its rows, its metadata or the YAML file, the first that has it.
+    """The episode's camera of that name: from its rows, its metadata or the YAML file, the first that has it.
+
+    With `data.lerobot.extrinsics` the pose is in a column and the intrinsics in the file; a pose of zeros only stands
+    for a camera that was not calibrated.
 
     Raises:
         UserError: it moves during the episode, or its parameters are of another shape.
     """
-    names = [name.format(config.camera) for name in CAMERA_COLUMNS]
+    extrinsics = config.lerobot.extrinsics.format(camera)
+    if extrinsics:
+        return _camera_of_extrinsics(where, table, extrinsics, camera, stored_size, config)
+    names = [name.format(camera) for name in CAMERA_COLUMNS]
     if all(name in table.column_names for name in names):
         return _camera(where, *(_constant(where, table, name) for name in names))
     if all(facts.get(name) is not None for name in names):
         return _camera(where, *(np.array(facts[name], dtype=np.float64) for name in names))
-    return _camera_in_file(config.cameras, config.camera, stored_size) if config.cameras else None
+    return _camera_in_file(config.cameras, camera, stored_size) if config.cameras else None
 
 
-def _camera_in_file(file: Path, name: str, stored_size: tuple[int, int]) -> Camera:
+def _camera_of_extrinsics(
+    where: str, table: pa.Table, column: str, camera: str, stored_size: tuple[int, int], config: DataConfig
+) -> Camera | None:
+    if column not in table.column_names:
+        raise UserError(f"{where} has no column '{column}'; set --data.lerobot.extrinsics")
+    found = _constant(where, table, column)
+    if found.size != 6:
+        raise UserError(
+            f"{where}: '{column}' holds {found.size} values, x, y, z and three Euler angles are expected; set "
+            "--data.lerobot.extrinsics"
+        )
+    if not found.any() or config.cameras is None:
+        return None
+    pose = np.eye(4)
+    pose[:3, :3], pose[:3, 3] = Rotation.from_euler("xyz", found[3:]).as_matrix(), found[:3]
+    return _camera_in_file(config.cameras, camera, stored_size, pose)
+
+
+def _camera_in_file(
+    file: Path, name: str, stored_size: tuple[int, int], pose: Float[np.ndarray, "4 4"] | None = None
+) -> Camera:
+    """The camera that the file describes; only its intrinsics where the `pose` is known."""
     cameras = read_yaml(file)
     found = cameras.get(name)
-    if not isinstance(found, dict) or not {"intrinsics", "world_from_camera"} <= set(found):
+    needed = ["intrinsics"] if pose is not None else ["intrinsics", "world_from_camera"]
+    if not isinstance(found, dict) or not set(needed) <= set(found):
         raise UserError(
-            f"{file} has no intrinsics and world_from_camera of camera '{name}'; it has {sorted(map(str, cameras))}: "
+            f"{file} has no {' and '.join(needed)} of camera '{name}'; it has {sorted(map(str, cameras))}: "
             "add them or set --data.camera"
         )
     try:
-        camera = _camera(
-            str(file), *(np.array(found[key], float) for key in ("intrinsics", "world_from_camera"))
-        )
+        stored = np.array(found["world_from_camera"], float) if pose is None else pose
+        camera = _camera(str(file), np.array(found["intrinsics"], float), stored)
         rows, columns = found.get("image_size", stored_size)
     except (ValueError, TypeError) as error:
         raise UserError(

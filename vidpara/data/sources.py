@@ -22,7 +22,8 @@ def read_sources(config: DataConfig) -> list[Episode]:
     Raises:
         UserError: a source is missing, damaged or of no known kind, or their images differ in size.
     """
-    found = readable((partial(_read, path, config) for path in config.rollouts), config.on_error)
+    sources = zip(config.rollouts, cameras_of(config), strict=True)
+    found = readable((partial(_read, path, camera, config) for path, camera in sources), config.on_error)
     episodes = [episode for source in found for episode in source]
     if not episodes:
         raise UserError(f"no episode of {', '.join(map(str, config.rollouts))} can be read")
@@ -42,19 +43,39 @@ def read_sources(config: DataConfig) -> list[Episode]:
     return episodes
 
 
+def cameras_of(config: DataConfig) -> tuple[str, ...]:
+    """The camera of each source; folders of video have none and ignore theirs.
+
+    Raises:
+        UserError: the names are not as many as the sources, or a source has two.
+    """
+    if isinstance(config.camera, str):
+        return (config.camera,) * len(config.rollouts)
+    if len(config.camera) != len(config.rollouts):
+        raise UserError(
+            f"data.camera names {len(config.camera)} cameras ({', '.join(config.camera)}) for {len(config.rollouts)} "
+            "data.rollouts; give one for all, or one for each in their order"
+        )
+    of: dict[Path, str] = {}
+    for path, camera in zip(config.rollouts, config.camera, strict=True):
+        if of.setdefault(path, camera) != camera:
+            raise UserError(f"data.rollouts names {path} twice, with two cameras; give it once (--data.rollouts)")
+    return config.camera
+
+
 def cache_folder(config: DataConfig) -> Path:
     """Where latents are cached: `data.cache`, or beside the first source that is on this machine."""
     local = [path.parent for path in config.rollouts if not is_hub_id(path)]
     return config.cache or (local or [Path("data")])[0] / "latents"
 
 
-def _read(path: Path, config: DataConfig) -> list[Episode]:
+def _read(path: Path, camera: str, config: DataConfig) -> list[Episode]:
     if is_hub_id(path):
-        return read_dataset(path, download(path), config)
+        return read_dataset(path, download(path), config, camera)
     if path.suffix in HDF5:
-        return read_episodes(path, config.camera, config.size, config.on_error)
+        return read_episodes(path, camera, config.size, config.on_error)
     if is_lerobot(path):
-        return read_dataset(path, path, config)
+        return read_dataset(path, path, config, camera)
     if path.is_dir() and videos_in(path):
         return read_videos(path, config.size, config.decoder, cache_folder(config), config.on_error)
     found = (

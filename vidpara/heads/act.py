@@ -15,6 +15,7 @@ from torch import nn
 
 from vidpara.config import ACTConfig, HeadConfig
 from vidpara.geometry.rotation import absolute, from_two_columns, relative
+from vidpara.heads.readout import mean_over_steps
 from vidpara.types import ActionChunk, Actions, Camera, Features, Float, Start, Tensor, Workspace
 
 STATE, ACTION = 4, 10
@@ -56,7 +57,9 @@ class ACTHead(nn.Module):
     ) -> dict[str, Float[Tensor, ""]]:
         """L1 of position, gripper and rotation over the valid action steps, and the divergence of the style."""
         target, state = self.normalized(actions), self.state_of(start)
-        mean, log_variance = self.encode_style(state, target, actions.valid)
+        known = target.new_ones(target.shape)
+        known[..., 4:] = actions.rotation_valid[..., None]
+        mean, log_variance = self.encode_style(state, target * known, actions.valid)
         style = mean + (0.5 * log_variance).exp() * torch.randn_like(mean)
         error = (self.predict(features, state, style) - target).abs()
         each = {
@@ -64,8 +67,7 @@ class ACTHead(nn.Module):
             "gripper": error[..., 3],
             "rotation": error[..., 4:].mean(-1),
         }
-        valid = actions.valid.float()
-        losses = {name: (value * valid).sum() / valid.sum().clamp_min(1) for name, value in each.items()}
+        losses = mean_over_steps(each, actions)
         divergence = -0.5 * (1 + log_variance - mean.square() - log_variance.exp()).sum(-1)
         return {**losses, "kl": divergence.mean()}
 

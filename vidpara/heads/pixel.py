@@ -16,7 +16,7 @@ from vidpara.config import HeadConfig
 from vidpara.geometry.bins import Bins
 from vidpara.geometry.camera import lift, project
 from vidpara.geometry.rotation import absolute, euler_from_matrix, matrix_from_euler, relative
-from vidpara.heads.readout import Readout, angle_bins, bin_loss
+from vidpara.heads.readout import Readout, angle_bins, bin_loss, mean_over_steps
 from vidpara.heads.volume import local_mean, peak, soft_cells, volume_loss
 from vidpara.types import ActionChunk, Actions, Camera, Features, Float, Start, Tensor, Workspace
 
@@ -65,8 +65,7 @@ class PixelHead(nn.Module):
             "gripper": bin_loss(grip, gripper_bins.coordinate(actions.gripper), hard),
             "rotation": bin_loss(turn, bins.coordinate(angles), hard).sum(-1),
         }
-        valid = actions.valid.float()
-        return {name: (value * valid).sum() / valid.sum().clamp_min(1) for name, value in each.items()}
+        return mean_over_steps(each, actions)
 
     def act(self, features: Features, start: Start, camera: Camera) -> ActionChunk:
         """Decode each step's best cell, lift it to the world, and read gripper and rotation there."""

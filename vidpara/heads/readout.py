@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import torch
 from torch import nn
 
 from vidpara.geometry.bins import Bins
-from vidpara.types import Float, Tensor
+from vidpara.types import Actions, Float, Tensor
 
 
 class Readout(nn.Sequential):
@@ -35,3 +36,14 @@ def bin_loss(
     log_probability = logits.float().log_softmax(-1)
     at_low, at_high = (log_probability.gather(-1, i[..., None])[..., 0] for i in (low, high))
     return -torch.lerp(at_low, at_high, coordinate - low)
+
+
+def mean_over_steps(
+    each: Mapping[str, Float[Tensor, "b a"]], actions: Actions
+) -> dict[str, Float[Tensor, ""]]:
+    """Every loss averaged over the action steps that have a label for it; 0 where none has."""
+    means = {}
+    for name, value in each.items():
+        valid = (actions.rotation_valid if name == "rotation" else actions.valid).float()
+        means[name] = (value * valid).sum() / valid.sum().clamp_min(1)
+    return means

@@ -9,7 +9,7 @@ from torch import nn
 from vidpara.config import HeadConfig
 from vidpara.geometry.bins import Bins
 from vidpara.geometry.rotation import absolute, euler_from_matrix, matrix_from_euler, relative
-from vidpara.heads.readout import Readout, angle_bins, bin_loss
+from vidpara.heads.readout import Readout, angle_bins, bin_loss, mean_over_steps
 from vidpara.types import ActionChunk, Actions, Camera, Features, Float, Start, Tensor, Workspace
 
 
@@ -47,8 +47,7 @@ class RegressionHead(nn.Module):
             "gripper": bin_loss(grip, Bins(0.0, 1.0, self.config.gripper_bins).coordinate(actions.gripper)),
             "rotation": bin_loss(turn, angle_bins(self.config.rotation_bins).coordinate(angles)).sum(-1),
         }
-        valid = actions.valid.float()
-        return {name: (value * valid).sum() / valid.sum().clamp_min(1) for name, value in each.items()}
+        return mean_over_steps(each, actions)
 
     def act(self, features: Features, start: Start, camera: Camera) -> ActionChunk:
         """Coordinates straight from the network; the heatmap is empty."""

@@ -1,0 +1,141 @@
+"""DROID's LeRobot form, written here from our own samples: no DROID data are at hand.
+
+The columns are those of lerobot's conversion: poses as x, y, z and Euler angles, a gripper from 0 open to 1 closed, and
+cameras as x, y, z and Euler angles of the camera in the robot's base. Intrinsics come from a file.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+import yaml
+from scipy.spatial.transform import Rotation
+
+from vidpara.build_data import build_clips
+from vidpara.cli import UserError, load
+from vidpara.config import CheckConfig, DataConfig, LeRobotConfig
+from vidpara.data.clips import workspace
+from vidpara.data.episode import Episode
+from vidpara.data.sources import read_sources
+from vidpara.models.autoencoder import Pixels
+from vidpara.models.image_encoder import ZeroContext
+
+SAMPLE = Path(__file__).parent / "samples/v2.1"
+OVERLAY = Path(__file__).parents[2] / "configs/data/droid.yaml"
+CAMERA = "exterior_1_left"
+EXTRINSICS = f"camera_extrinsics.{CAMERA}"
+WIDTH = 0.085
+
+
+@pytest.fixture(scope="module")
+def truth() -> list[Episode]:
+    return read_sources(DataConfig(rollouts=(SAMPLE,)))
+
+
+@pytest.fixture
+def droid(tmp_path: Path, truth: list[Episode]) -> Path:
+    """Our samples with DROID's columns, and `cameras.yaml` beside them."""
+    folder = Path(shutil.copytree(SAMPLE, tmp_path / "droid"))
+    (folder / "videos/chunk-000/observation.images.agentview").rename(
+        folder / f"videos/chunk-000/observation.images.{CAMERA}"
+    )
+    info = json.loads((folder / "meta/info.json").read_text())
+    features = info["features"]
+    features[f"observation.images.{CAMERA}"] = features.pop("observation.images.agentview")
+    for name in [name for name in features if name.startswith(("observation.state", "action", "camera."))]:
+        del features[name]
+    for file, episode in zip(sorted(folder.rglob("*.parquet")), truth, strict=True):
+        table = pq.read_table(file)
+        kept = {name: table[name] for name in table.column_names if name in features}
+        place = episode.camera.world_from_camera.numpy().astype(np.float64)
+        seen_from = [*place[:3, 3], *Rotation.from_matrix(place[:3, :3]).as_euler("xyz")]
+        turned = Rotation.from_matrix(episode.rotation.numpy()).as_euler("xyz")
+        command = np.append(episode.gripper[1:].numpy(), 0.0)[:, None]
+        columns = {
+            "observation.state.cartesian_position": np.concatenate([episode.position.numpy(), turned], 1),
+            "observation.state.gripper_position": 1 - episode.opening.numpy()[:, None] / WIDTH,
+            "action.gripper_position": command,
+            EXTRINSICS: np.tile(seen_from, (len(episode), 1)),
+        }
+        features |= {name: {"dtype": "float32", "shape": [each.shape[1]]} for name, each in columns.items()}
+        arrays = {name: pa.array(list(each.astype(np.float32))) for name, each in columns.items()}
+        pq.write_table(pa.table(kept | arrays), file)
+    (folder / "meta/info.json").write_text(json.dumps(info))
+    camera = {"intrinsics": truth[0].camera.intrinsics.tolist(), "image_size": [64, 64]}
+    (tmp_path / "cameras.yaml").write_text(yaml.dump({CAMERA: camera}))
+    return folder
+
+
+def change(folder: Path, name: str, edit: Callable[[np.ndarray], np.ndarray]) -> None:
+    for file in folder.rglob("*.parquet"):
+        table = pq.read_table(file)
+        column = pa.array(list(edit(np.stack(table[name].to_numpy()))))
+        pq.write_table(table.set_column(table.column_names.index(name), name, column), file)
+
+
+def read(folder: Path, *flags: str) -> list[Episode]:
+    cameras = ["--data.cameras", str(folder.parent / "cameras.yaml")]
+    argv = [str(OVERLAY), "--data.rollouts", str(folder), *cameras, *flags]
+    return read_sources(load(CheckConfig, argv).data)
+
+
+def test_droids_columns_read_to_the_poses_and_pixels_they_were_written_from(droid, truth):
+    for found, expected in zip(read(droid), truth, strict=True):
+        assert found.labelled and found.has_rotation
+        torch.testing.assert_close(found.position, expected.position)
+        torch.testing.assert_close(found.rotation, expected.rotation, atol=1e-5, rtol=0)
+        torch.testing.assert_close(found.opening, expected.opening, atol=1e-6, rtol=0)
+        torch.testing.assert_close(found.gripper[1:], expected.gripper[1:])
+        torch.testing.assert_close(found.pixel, expected.pixel, atol=1e-2, rtol=0)
+
+
+def test_a_camera_of_zeros_was_not_calibrated_and_the_episodes_are_video(droid, capsys):
+    change(droid, EXTRINSICS, np.zeros_like)
+    assert not any(episode.labelled for episode in read(droid))
+    assert "2 of 2 episodes have no parameters of camera 'exterior_1_left'" in capsys.readouterr().err
+
+
+def test_without_intrinsics_the_episodes_are_video(droid, capsys):
+    assert not any(episode.labelled for episode in read(droid, "--data.cameras", "None"))
+    assert "--data.cameras" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("column", "message"),
+    [("pose.{}", r"no column 'pose\.exterior_1_left'"), ("action.gripper_position", r"holds 1 values, x, y, z")],
+)
+def test_extrinsics_that_do_not_fit_are_named(droid, column, message):
+    change(droid, "action.gripper_position", np.zeros_like)  # constant, as extrinsics must be
+    with pytest.raises(UserError, match=message):
+        read(droid, "--data.lerobot.extrinsics", column)
+
+
+def test_positions_alone_are_labels_without_rotation(droid, truth, tmp_path):
+    episodes = read(droid, "--data.lerobot.rotation", "none", "--data.lerobot.opening", "none")
+    assert all(e.labelled and not e.has_rotation and not e.opening.any() for e in episodes)
+    torch.testing.assert_close(episodes[0].pixel, truth[0].pixel, atol=1e-2, rtol=0)
+    assert workspace([*episodes, *truth]).home == workspace(truth).home
+    config = DataConfig(rollouts=(droid,), validation_demos=1, cache=tmp_path / "cache")
+    clip = build_clips(config, episodes, Pixels(), ZeroContext(4))[0][20]
+    assert clip.actions.valid.all() and not clip.actions.rotation_valid.any()
+    assert clip.actions.rotation.isfinite().all() and clip.start.opening == 0
+
+
+def test_a_rotation_that_was_recorded_is_a_label_wherever_the_position_is(truth, tmp_path):
+    config = DataConfig(rollouts=(SAMPLE,), validation_demos=1, cache=tmp_path / "cache")
+    clips, _ = build_clips(config, truth, Pixels(), ZeroContext(4))
+    for index in (0, len(clips) - 1):
+        assert torch.equal(clips[index].actions.rotation_valid, clips[index].actions.valid)
+
+
+def test_what_was_not_recorded_needs_no_column():
+    columns = LeRobotConfig(rotation="none", opening="none", rotation_at=90, opening_at=(90,))
+    assert len(read_sources(DataConfig(rollouts=(SAMPLE,), lerobot=columns))) == 2
