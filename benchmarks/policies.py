@@ -54,7 +54,7 @@ def batch(config: TrainPolicyConfig, size: int) -> Batch:
             rotation=torch.eye(3).repeat(size, steps, 1, 1),
             gripper=torch.rand(size, steps).round(),
             valid=torch.ones(size, steps, dtype=torch.bool),
-            rotation_valid=torch.ones(size, steps, dtype=torch.bool),
+            has_rotation=torch.ones(size, steps, dtype=torch.bool),
         ),
     )
 

@@ -48,7 +48,7 @@ def sample(index: int, channels: int, context: int) -> Batch:
         rotation=torch.eye(3).expand(6, 3, 3),
         gripper=(torch.arange(6) > 2).float(),
         valid=torch.ones(6, dtype=torch.bool),
-        rotation_valid=torch.ones(6, dtype=torch.bool),
+        has_rotation=torch.ones(6, dtype=torch.bool),
     )
     latents = torch.randn(7, channels, SIZE // 8, SIZE // 8, generator=generator)
     return Batch(latents, torch.zeros(1, context), camera, Start(path[0], torch.tensor(0.04)), actions)

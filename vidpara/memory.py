@@ -213,7 +213,7 @@ def _batch(size: int, shape: _Shape) -> Batch:
             rotation=torch.eye(3).repeat(size, steps, 1, 1),
             gripper=torch.zeros(size, steps),
             valid=torch.ones(size, steps, dtype=torch.bool),
-            rotation_valid=torch.ones(size, steps, dtype=torch.bool),
+            has_rotation=torch.ones(size, steps, dtype=torch.bool),
         ),
     )
 

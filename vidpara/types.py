@@ -33,8 +33,8 @@ class Start(NamedTuple):
 class Actions(NamedTuple):
     """Where the end effector is at each action step, and what it does there.
 
-    `valid` is False where the clip has no label (the end effector is out of view, or the demo is over);
-    `rotation_valid` is False there, too, and where the rotation was not recorded.
+    `valid` is False where the clip has no label (the end effector is out of view, or the demo is over),
+    `has_rotation` where the rotation was not recorded.
     """
 
     pixel: Float[Tensor, "*b a 2"]
@@ -43,7 +43,7 @@ class Actions(NamedTuple):
     rotation: Float[Tensor, "*b a 3 3"]
     gripper: Float[Tensor, "*b a"]
     valid: Bool[Tensor, "*b a"]
-    rotation_valid: Bool[Tensor, "*b a"]
+    has_rotation: Bool[Tensor, "*b a"]
 
 
 class Batch(NamedTuple):

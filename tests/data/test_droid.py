@@ -125,15 +125,15 @@ def test_positions_alone_are_labels_without_rotation(droid, truth, tmp_path):
     assert workspace([*episodes, *truth]).home == workspace(truth).home
     config = DataConfig(rollouts=(droid,), validation_demos=1, cache=tmp_path / "cache")
     clip = build_clips(config, episodes, Pixels(), ZeroContext(4))[0][20]
-    assert clip.actions.valid.all() and not clip.actions.rotation_valid.any()
+    assert clip.actions.valid.all() and not clip.actions.has_rotation.any()
     assert clip.actions.rotation.isfinite().all() and clip.start.opening == 0
 
 
-def test_a_rotation_that_was_recorded_is_a_label_wherever_the_position_is(truth, tmp_path):
+def test_a_rotation_that_was_recorded_is_a_label(truth, tmp_path):
     config = DataConfig(rollouts=(SAMPLE,), validation_demos=1, cache=tmp_path / "cache")
     clips, _ = build_clips(config, truth, Pixels(), ZeroContext(4))
     for index in (0, len(clips) - 1):
-        assert torch.equal(clips[index].actions.rotation_valid, clips[index].actions.valid)
+        assert clips[index].actions.has_rotation.all()
 
 
 def test_what_was_not_recorded_needs_no_column():

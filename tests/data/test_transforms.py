@@ -23,7 +23,7 @@ def clip() -> Batch:
         torch.eye(3).expand(2, 3, 3),
         torch.zeros(2),
         torch.ones(2, dtype=torch.bool),
-        torch.tensor([True, False]),
+        torch.ones(2, dtype=torch.bool),
     )
     return Batch(
         torch.randn(3, 4, 16, 16), torch.zeros(1, 8), camera, Start(position[0], torch.tensor(0.04)), actions

@@ -38,7 +38,7 @@ def example():
         rotation=HOME @ matrix_from_euler(0.3 * torch.randn(B, A, 3)),
         gripper=torch.randint(0, 2, (B, A)).float(),
         valid=torch.ones(B, A, dtype=torch.bool),
-        rotation_valid=torch.ones(B, A, dtype=torch.bool),
+        has_rotation=torch.ones(B, A, dtype=torch.bool),
     )
     grid = torch.randn(B, A + 1, CHANNELS, 12, 16)
     return Features(grid, grid.mean((-2, -1))), Start(position[:, 0], torch.rand(B) * 0.08), actions
@@ -114,7 +114,7 @@ def test_a_rotation_that_is_not_known_is_learnt_from_in_no_way(kind):
     def losses_and_gradient(rotation: torch.Tensor, known: torch.Tensor):
         torch.manual_seed(0)
         head.zero_grad()
-        given = actions._replace(rotation=rotation, rotation_valid=known)
+        given = actions._replace(rotation=rotation, has_rotation=known)
         losses = head.losses(features, start, camera(), given)
         sum(losses.values()).backward()
         return losses, [part.grad.clone() for part in head.parameters() if part.grad is not None]

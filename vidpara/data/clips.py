@@ -107,7 +107,7 @@ class Clips(Dataset):
                 rotation=episode.rotation[future],
                 gripper=episode.gripper[future],
                 valid=valid,
-                rotation_valid=valid & episode.has_rotation,
+                has_rotation=torch.full_like(valid, episode.has_rotation),
             ),
         )
         factor = episode.image_size[0] // item.latents.shape[-2]

@@ -24,12 +24,11 @@ def shift(clip: Batch, down: int, right: int, factor: int) -> Batch:
     intrinsics = clip.camera.intrinsics.clone()
     intrinsics[:2, 2] += pixels
     pixel = clip.actions.pixel + pixels
-    seen = inside(pixel, rows * factor, columns * factor)
-    valid, rotation_valid = clip.actions.valid & seen, clip.actions.rotation_valid & seen
+    valid = clip.actions.valid & inside(pixel, rows * factor, columns * factor)
     return clip._replace(
         latents=latents,
         camera=clip.camera._replace(intrinsics=intrinsics),
-        actions=clip.actions._replace(pixel=pixel, valid=valid, rotation_valid=rotation_valid),
+        actions=clip.actions._replace(pixel=pixel, valid=valid),
     )
 
 

@@ -58,7 +58,7 @@ class ACTHead(nn.Module):
         """L1 of position, gripper and rotation over the valid action steps, and the divergence of the style."""
         target, state = self.normalized(actions), self.state_of(start)
         known = target.new_ones(target.shape)
-        known[..., 4:] = actions.rotation_valid[..., None]
+        known[..., 4:] = actions.has_rotation[..., None]
         mean, log_variance = self.encode_style(state, target * known, actions.valid)
         style = mean + (0.5 * log_variance).exp() * torch.randn_like(mean)
         error = (self.predict(features, state, style) - target).abs()

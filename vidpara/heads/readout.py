@@ -44,6 +44,7 @@ def mean_over_steps(
     """Every loss averaged over the action steps that have a label for it; 0 where none has."""
     means = {}
     for name, value in each.items():
-        valid = (actions.rotation_valid if name == "rotation" else actions.valid).float()
+        labelled = actions.valid & actions.has_rotation if name == "rotation" else actions.valid
+        valid = labelled.float()
         means[name] = (value * valid).sum() / valid.sum().clamp_min(1)
     return means
