@@ -26,6 +26,7 @@ from benchmarks.harness import RESULTS
 from vidpara.config import DiffusionConfig
 from vidpara.memory import activations
 from vidpara.models.checkpointing import checkpoint_layers
+from vidpara.models.cuda_graph import Replayed
 from vidpara.models.svd import VideoModel
 from vidpara.training.ema import Ema
 
@@ -109,26 +110,16 @@ def graphed(size: str, unet: torch.nn.Module, work: float, peak: float) -> dict[
     row: dict[str, Any] = {"size": size, "mode": "graph", "batch": 1}
     with part(row, "forward"), torch.no_grad(), autocast():
         given = inputs(size, 1)
-        replay = capture(lambda: unet(*given, return_dict=False)[0])
+        replay = capture(lambda *tensors: unet(*tensors, return_dict=False)[0], given)
         spent = statistics.median(seconds(replay))
         row |= {"forward_ms": 1e3 * spent, "forward_of_peak": work / spent / peak}
     return row
 
 
-def capture(run: Callable[[], Any]) -> Callable[[], Any]:
-    """A CUDA graph of `run`; without a GPU `run` itself."""
-    if DEVICE.type != "cuda":
-        return run
-    stream = torch.cuda.Stream()
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):
-        for _ in range(3):
-            run()
-    torch.cuda.current_stream().wait_stream(stream)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        run()
-    return graph.replay
+def capture(run: Callable[..., Any], given: tuple[torch.Tensor, ...]) -> Callable[[], Any]:
+    """`run` of these tensors as a CUDA graph, as the policy has it; without a GPU `run` itself."""
+    replayed = Replayed(run) if DEVICE.type == "cuda" else run
+    return lambda: replayed(*given)
 
 
 def memory(size: str) -> Iterator[dict[str, Any]]:
@@ -179,9 +170,14 @@ def latency(size: str) -> Iterator[dict[str, Any]]:
     context = torch.randn(1, 1, 1024, device=DEVICE)
     taps = (0, 1) if SMALL else (1, 2)
 
-    def look(output: bool = False) -> Any:
+    given = (clip, sigma, clip[:, 0], context, still)
+
+    def forward(*tensors: torch.Tensor, output: bool = False) -> Any:
         with torch.no_grad(), autocast():
-            return model.predict(clip, sigma, clip[:, 0], context, still, taps, output=output)
+            return model.predict(*tensors, taps, output=output)
+
+    def look(output: bool = False) -> Any:
+        return forward(*given, output=output)
 
     def imagined() -> None:
         for _ in range(2 if SMALL else 15):
@@ -191,7 +187,7 @@ def latency(size: str) -> Iterator[dict[str, Any]]:
     repeats = 3 if SMALL else 30
     for mode, run in (
         ("one forward", look),
-        ("graph", capture(look)),
+        ("graph", capture(forward, given)),
         ("15 denoising steps first", imagined),
     ):
         row: dict[str, Any] = {"size": size, "mode": mode}

@@ -32,6 +32,10 @@ CASES: dict[str, list[str]] = {
 CASES["24 GB card"] = [
     "configs/full.yaml", "--trainer.batch_size", "1", "--optimizer.kind", "adamw8bit", "--trainer.ema", "0",
 ]  # fmt: skip
+CASES |= {
+    f"adapters {clips}": ["configs/full.yaml", "--trainer.batch_size", str(clips), "--unet.lora", "16"]
+    for clips in (1, 4)
+}
 
 
 def published(folder: Path) -> Path:

@@ -12,9 +12,10 @@ from torch.utils.data import default_collate
 
 from tests.test_golden import sample
 from vidpara import memory
-from vidpara.build import build_policy
+from vidpara.build import build_policy, build_unet
 from vidpara.cli import UserError, load
 from vidpara.config import TrainPolicyConfig, TrainVideoConfig
+from vidpara.models.svd import VideoModel
 
 FILES = ["configs/policy/para.yaml", "configs/pocket.yaml"]
 FLAGS = [
@@ -50,6 +51,21 @@ def test_the_planned_activations_are_those_of_a_real_forward(checkpointing: str)
     assert planned.weights == 4 * sum(p.numel() for p in model.parameters())
     assert planned.gradients == 4 * sum(p.numel() for p in model.parameters() if p.requires_grad)
     assert planned.gradients == planned.average == planned.optimizer  # Muon has one moment
+
+
+def test_the_planned_adapters_are_those_of_peft():
+    pytest.importorskip("peft")
+    config = load(
+        TrainVideoConfig, ["configs/video/stage_one.yaml", "configs/pocket.yaml", *FLAGS, "--unet.lora", "4"]
+    )
+    planned = memory.plan(config)
+    unet = build_unet(config.unet, 16, config.data.clip.frames)
+    model = VideoModel(unet, config.diffusion).train()
+    batch = default_collate([sample(i, 16, unet.config.cross_attention_dim) for i in range(2)])
+    real = memory.activations(model, lambda: model(batch))
+    assert planned.trained == sum(p.numel() for p in model.parameters() if p.requires_grad)
+    assert planned.trained < 0.05 * planned.parameters
+    assert planned.activations == pytest.approx(real.bytes, rel=1e-3)
 
 
 def test_sharding_divides_what_is_kept_for_each_weight():

@@ -27,7 +27,7 @@ from vidpara.data.episode import Episode
 from vidpara.data.latents import some_frames
 from vidpara.models.adapt import adapt
 from vidpara.models.autoencoder import Autoencoder, PatchPCA, Pixels, SVDAutoencoder
-from vidpara.models.checkpointing import checkpoint_layers
+from vidpara.models.checkpointing import checkpoint_layers, layers
 from vidpara.models.cross_attention import use_single_token
 from vidpara.models.dinov3 import ImageModel, random_vit
 from vidpara.models.lora import add_lora
@@ -102,12 +102,15 @@ def build_unet(config: UNetConfig, latent_channels: int, frames: int) -> UNetSpa
             )
         for change in adapt(unet, 2 * latent_channels, frames):
             _say(f"{config.weights}: {change}")
-    if config.single_token:
-        use_single_token(unet)
     if config.lora:
         add_lora(unet, config.lora)
+    if config.single_token:
+        use_single_token(unet)  # after the adapters, some of which have no effect then
     if config.checkpointing:
         checkpoint_layers(unet)
+    if config.compile:
+        for layer in layers(unet):
+            layer.compile()
     return unet
 
 

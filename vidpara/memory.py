@@ -59,13 +59,8 @@ def plan(config: TrainPolicyConfig | TrainVideoConfig) -> Plan:
     """The memory that one step of this training takes on one GPU, or on each of several under DDP.
 
     Raises:
-        UserError: the image size is not known, because there are no rollouts yet and `data.size` is not set; or there
-            are adapters, which peft cannot make of fake tensors.
+        UserError: the image size is not known, because there are no rollouts yet and `data.size` is not set.
     """
-    if config.unet.lora:
-        raise UserError(
-            "the plan does not count adapters; leave --unet.lora out to see what all weights would take"
-        )
     size = _image_size(config.data)
     half = config.trainer.precision != "no"  # `auto` is bf16 on every GPU that one would plan for
     with FakeTensorMode():

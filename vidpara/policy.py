@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from itertools import pairwise
 
@@ -14,6 +15,7 @@ from vidpara.heads.act import ACTHead
 from vidpara.heads.pixel import PixelHead
 from vidpara.heads.regression import RegressionHead
 from vidpara.models.autoencoder import Autoencoder
+from vidpara.models.cuda_graph import Replayed
 from vidpara.models.diffusion import denoising_loss, noise_levels, precondition, sample_sigma
 from vidpara.models.dinov3 import ImageModel
 from vidpara.models.svd import VideoModel
@@ -43,6 +45,7 @@ class Policy(nn.Module):
         self.image_encoder.requires_grad_(False)
         if config.backbone == "frozen":
             self.backbone.requires_grad_(False)
+        self.read: Callable[..., Features] = self._read
 
     @torch.no_grad()
     def act(self, observation: Observation) -> ActionChunk:
@@ -65,6 +68,18 @@ class Policy(nn.Module):
         """What the head reads at run time."""
         raise NotImplementedError
 
+    def _read(self, *inputs: Tensor) -> Features:
+        """The forward that the head reads, of tensors on the device alone."""
+        raise NotImplementedError
+
+    def replay(self) -> None:
+        """Record `_read` as a CUDA graph at the next look, and replay it from then on.
+
+        Raises:
+            UserError: there is no CUDA device.
+        """
+        self.read = Replayed(self._read)
+
     def training_features(self, features: Features) -> Features:
         """What the head reads in training: without a way back to the backbone where that is asked for."""
         return Features(*(x.detach() for x in features)) if self.config.stop_gradient else features
@@ -86,6 +101,9 @@ class ImagePolicy(Policy):
         return self.head.losses(self.training_features(features), batch.start, batch.camera, batch.actions)
 
     def features(self, present: Float[Tensor, "b c h w"], context: Float[Tensor, "b n d"]) -> Features:
+        return self.read(present)
+
+    def _read(self, present: Float[Tensor, "b c h w"]) -> Features:
         return self.backbone(present)
 
 
@@ -177,8 +195,12 @@ class VideoPolicy(Policy):
             c = precondition(now)
             denoised = c.skip * clip + c.out * prediction.float()
             clip = denoised + following / now * (clip - denoised)
-        level = levels[-1].expand(len(present))
-        _, features = self.backbone.predict(clip, level, present, context, still, config.taps, output=False)
+        return self.read(clip, levels[-1].expand(len(present)), present, context, still)
+
+    def _read(self, clip: Tensor, level: Tensor, present: Tensor, context: Tensor, still: Tensor) -> Features:
+        _, features = self.backbone.predict(
+            clip, level, present, context, still, self.config.taps, output=False
+        )
         assert features is not None
         return features
 

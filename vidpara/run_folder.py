@@ -121,7 +121,7 @@ def load_policy(run: Path, denoising_steps: int = 0) -> Policy:
     own = replace(
         config,
         autoencoder=saved,
-        unet=replace(config.unet, weights=str(run), lora=0),  # merged when it was saved
+        unet=replace(config.unet, weights=str(run), lora=0, compile=False),  # adapters were merged
         vit=replace(config.vit, weights=str(run / "vit")),
         policy=replace(config.policy, denoising_steps=denoising_steps or config.policy.denoising_steps),
     )

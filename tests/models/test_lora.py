@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -43,3 +44,11 @@ def test_the_option_trains_a_hundredth_of_the_weights():
     unet = build_unet(UNetConfig(channels=(64, 64), attention=(True, True), context_dim=16, lora=1), 4, 3)
     trained = sum(p.numel() for p in unet.parameters() if p.requires_grad)
     assert 0 < trained < 0.02 * sum(p.numel() for p in unet.parameters())
+
+
+def test_every_adapter_that_learns_gets_a_gradient():
+    """Of a cross-attention with one token the queries and keys have no effect; data parallelism would wait for them."""
+    unet = build_unet(replace(SMALL, lora=2), 4, 3)
+    unet(*inputs()).sample.square().mean().backward()
+    learning = {name: parameter for name, parameter in unet.named_parameters() if parameter.requires_grad}
+    assert learning and not [name for name, parameter in learning.items() if parameter.grad is None]

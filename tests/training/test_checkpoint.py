@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import resource
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,6 +15,7 @@ import torch
 from vidpara.cli import UserError
 from vidpara.training import checkpoint
 from vidpara.training.checkpoint import Checkpoint
+from vidpara.training.stored import Writer
 
 CONFIG = "run: runs/a\ntrainer:\n  steps: 10\n  seed: 0\nloss:\n  video: 1.0\n"
 
@@ -43,6 +46,25 @@ def test_loading_gives_what_was_saved(tmp_path: Path):
     assert (
         torch.equal(loaded.tensors["model"]["a"], at(7).tensors["model"]["a"]) and loaded.tensors["ema"] == {}
     )
+
+
+def test_a_checkpoint_in_parts_is_read_whole_and_a_missing_part_is_named(tmp_path: Path):
+    """Two writers at once; the second holds fewer rows, and nothing of what both hold alike."""
+    rows, together = torch.arange(10.0).view(5, 2), threading.Barrier(2)
+    parts = ({"a": rows[:3], "step": torch.tensor(7.0)}, {"a": rows[3:]})
+
+    def write(rank: int) -> None:
+        mine = Checkpoint(5, CONFIG, {"model": parts[rank]}, {})
+        checkpoint.save(tmp_path, mine, 1, Writer(rank, 2, lambda: together.wait(60)))
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(write, range(2)))
+    loaded = checkpoint.load(tmp_path / "checkpoint-00000005").tensors["model"]
+    assert sorted(loaded) == ["a", "step"]
+    assert torch.equal(loaded["a"], rows) and loaded["step"] == 7
+    (tmp_path / "checkpoint-00000005/model-00002-of-00002.safetensors").unlink()
+    with pytest.raises(UserError, match=r"checkpoint-00000005 is damaged .*model-00002-of-00002"):
+        checkpoint.load(tmp_path / "checkpoint-00000005")
 
 
 def test_the_newest_checkpoints_are_kept(tmp_path: Path):

@@ -176,15 +176,21 @@ def test_divided_weights_train_like_whole_ones(tmp_path: Path, file: str):
         assert ours == pytest.approx(theirs, rel=1e-5)
 
 
-def test_a_run_goes_on_with_another_number_of_processes_and_another_division(tmp_path: Path):
+@pytest.mark.parametrize("kind", ["whole", "sharded"])
+def test_a_run_goes_on_with_another_number_of_processes_and_another_division(tmp_path: Path, kind: str):
     """Ten steps on two processes with divided weights, ten more on one, against twenty on one."""
     config = TinyConfig(run=tmp_path / "whole", noise=0.0)
     config = replace(config, optimizer=replace(config.optimizer, kind="adamw")).having(batch_size=8, steps=20)
     fit(config)
     moved = tmp_path / "moved"
     # The schedule of the learning rate knows the whole length: stop the longer run where it has ten steps.
-    ended = launch_sharded(moved, "--trainer.steps", "20", "--trainer.keep-checkpoints", "9")
+    ended = launch_sharded(
+        moved, "--trainer.steps", "20", "--trainer.keep-checkpoints", "9", "--trainer.checkpoints", kind
+    )
     assert ended.returncode == 0, ended.stderr
+    names = {file.name for file in (moved / "checkpoint-00000010").glob("model*")}
+    halves = {"model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"}
+    assert names == ({"model.safetensors"} if kind == "whole" else halves)
     shutil.rmtree(moved / "checkpoint-00000020")
     fit(replace(config, run=moved))
     a, b = (checkpoint.load(run / "checkpoint-00000020") for run in (config.run, moved))

@@ -46,6 +46,8 @@ class UNetConfig:
     checkpointing: bool = False
     """Keep only the inputs of every layer and compute the rest again in the backward pass: a twentieth of the memory
     for a third more compute."""
+    compile: bool = False
+    """Compile every layer (torch.compile), which takes some minutes at the start."""
 
 
 @dataclass(frozen=True)

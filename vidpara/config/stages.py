@@ -103,6 +103,8 @@ class EvaluateConfig:
     """Simulator processes; 0 is one a core, 8 at most."""
     denoising_steps: int = 0
     """Forwards of the UNet for a look; 0 takes the policy's own number."""
+    cuda_graph: bool = False
+    """Record the backbone's forward as a CUDA graph, and replay it for every look."""
     camera_error: float = 0.0
     """Degrees by which the policy is told a camera that is turned, about an axis of its own in each episode."""
     held_out: bool = False

@@ -47,6 +47,9 @@ class TrainerConfig:
     validate_every: int = 500
     checkpoint_every: int = 500
     keep_checkpoints: int = 1
+    checkpoints: Literal["whole", "sharded"] = "whole"
+    """`sharded`: where weights are divided, each process writes the rows it holds, and nothing is gathered. Either kind
+    is read by any number of processes, however they divide weights."""
     overfit_one_sample: bool = False
     wandb: Literal["offline", "online", "disabled"] = "offline"
     project: str = "vidpara"

@@ -107,6 +107,8 @@ class LiberoSimulator:
         self.world = World(self._task)
         self._robot = self._environment.robots[0]
         self._camera = self._sim.model.camera_name2id(config.camera)
+        model = self._sim.model
+        self._camera_pose = model.cam_pos[self._camera].copy(), model.cam_quat[self._camera].copy()
         self._default_view = camera_utils.get_camera_extrinsic_matrix(self._sim, config.camera)
         self.surface = float(self._task.workspace_offset[2])
         """Height (metres, world) of the table top or floor that the objects stand on."""
@@ -238,12 +240,13 @@ class LiberoSimulator:
 
     # ---------------------------------------------------------------------------------------------------- details
     def _look_from(self, view: tuple[float, float]) -> None:
-        pose = self._default_view if view[1] == 0 else scene.orbit(self._default_view, self.surface, view)
-        world_from_mujoco = pose[:3, :3] @ np.diag([1.0, -1.0, -1.0])
-        self._sim.model.cam_pos[self._camera] = pose[:3, 3]
-        self._sim.model.cam_quat[self._camera] = transform_utils.convert_quat(
-            transform_utils.mat2quat(world_from_mujoco), to="wxyz"
-        )
+        place, turn = self._camera_pose
+        if view[1] != 0:
+            pose = scene.orbit(self._default_view, self.surface, view)
+            place, world_from_mujoco = pose[:3, 3], pose[:3, :3] @ np.diag([1.0, -1.0, -1.0])
+            turn = transform_utils.convert_quat(transform_utils.mat2quat(world_from_mujoco), to="wxyz")
+        self._sim.model.cam_pos[self._camera] = place
+        self._sim.model.cam_quat[self._camera] = turn
 
     def _render_fast(self) -> None:
         """No antialiasing and no reflections: a third of the time on a processor. Survives soft resets only."""

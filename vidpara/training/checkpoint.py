@@ -1,5 +1,7 @@
 """Checkpoints: folders `checkpoint-STEP` of safetensors and one JSON file, complete or absent.
 
+Where weights are divided among processes, each may write its own part of the same folder.
+
 A checkpoint is written beside its place (`.part`) and renamed, and an old one is renamed before it is deleted, so a
 folder without the suffix is always whole.
 """
@@ -16,17 +18,17 @@ from typing import Any, NamedTuple
 
 import yaml
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from vidpara import cli
 from vidpara.cli import UserError
+from vidpara.training.stored import ALONE, Writer, store, stored
 
 FREE_KEYS = frozenset(
     {
         "run", "data.cache", "trainer.steps", "trainer.workers", "trainer.log_every", "trainer.validate_every",
-        "trainer.checkpoint_every", "trainer.keep_checkpoints", "trainer.wandb", "trainer.project", "hub.push",
-        "hub.private", "unet.checkpointing",
+        "trainer.checkpoint_every", "trainer.checkpoints", "trainer.keep_checkpoints", "trainer.wandb",
+        "trainer.project", "hub.push", "hub.private", "unet.checkpointing", "unet.compile",
     }
 )  # fmt: skip
 """Settings that a resumed run may change: where and how it runs, not what it computes; and its length."""
@@ -41,17 +43,27 @@ class Checkpoint(NamedTuple):
     state: Mapping[str, Any]
 
 
-def save(run: Path, checkpoint: Checkpoint, keep: int) -> None:
+def save(run: Path, checkpoint: Checkpoint, keep: int, writer: Writer = ALONE) -> None:
     """Write `checkpoint` below `run`, then delete all but the newest `keep` (at least one).
+
+    Of several writers every one calls this with its own part.
 
     Raises:
         UserError: the disk is full or cannot be written; earlier checkpoints are as they were.
     """
     final = run / f"checkpoint-{checkpoint.step:08d}"
     part = final.with_suffix(".part")
-    shutil.rmtree(part, ignore_errors=True)
     try:
-        _write(part, checkpoint)
+        if writer.rank == 0:
+            shutil.rmtree(part, ignore_errors=True)
+            part.mkdir(parents=True)
+        writer.wait()
+        for kind, tensors in checkpoint.tensors.items():
+            _sync(store(part, kind, tensors, writer))
+        writer.wait()
+        if writer.rank > 0:
+            return
+        _describe(part, checkpoint, writer.ranks)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(part, ignore_errors=True)
         reason = str(error).removeprefix("Error while serializing: I/O error: ")
@@ -76,14 +88,14 @@ def latest(run: Path) -> Path | None:
 
 
 def load(folder: Path) -> Checkpoint:
-    """Read a checkpoint folder; tensors are on the CPU.
+    """Open a checkpoint folder, whoever wrote it; each tensor is read when it is asked for.
 
     Raises:
         UserError: a file is missing or unreadable.
     """
     try:
         record = json.loads((folder / "state.json").read_text())
-        tensors = {name: load_file(folder / f"{name}.safetensors") for name in record["files"]}
+        tensors = {kind: stored(folder, kind, record.get("writers", 1)) for kind in record["files"]}
         config = (folder / "config.yaml").read_text()
     except (OSError, SafetensorError, ValueError, KeyError) as error:
         raise UserError(
@@ -120,15 +132,17 @@ def check_config(
         )
 
 
-def _write(part: Path, checkpoint: Checkpoint) -> None:
-    part.mkdir(parents=True)
-    for name, tensors in checkpoint.tensors.items():
-        save_file({key: value.contiguous() for key, value in tensors.items()}, part / f"{name}.safetensors")
+def _describe(part: Path, checkpoint: Checkpoint, writers: int) -> None:
     (part / "config.yaml").write_text(checkpoint.config)
-    record = {"step": checkpoint.step, "files": list(checkpoint.tensors), "state": checkpoint.state}
+    record = {
+        "step": checkpoint.step,
+        "files": list(checkpoint.tensors),
+        "writers": writers,
+        "state": checkpoint.state,
+    }
     (part / "state.json").write_text(json.dumps(record, indent=1))
-    for file in part.iterdir():
-        _sync(file)
+    for name in ("config.yaml", "state.json"):
+        _sync(part / name)
 
 
 def _folders(run: Path) -> list[Path]:

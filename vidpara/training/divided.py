@@ -29,3 +29,9 @@ def all_whole(tensors: Mapping[str, Tensor], keep: bool) -> dict[str, Tensor]:
         if keep:
             found[name] = value.cpu() if isinstance(tensor, DTensor) else value
     return found
+
+
+def own_rows(tensors: Mapping[str, Tensor], first: bool) -> dict[str, Tensor]:
+    """What this process alone holds: its rows of every divided tensor; the first one also holds the others."""
+    divided = {name: t.detach().to_local().cpu() for name, t in tensors.items() if isinstance(t, DTensor)}
+    return {name: t.detach() for name, t in tensors.items() if first and name not in divided} | divided

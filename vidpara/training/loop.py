@@ -29,6 +29,7 @@ from vidpara.training.optimizer import ParamGroup, lr_at, set_lr
 from vidpara.training.sampler import BatchSampler, Share, seed_step, train_loader
 from vidpara.training.sharding import gathered
 from vidpara.training.state import TrainingState
+from vidpara.training.stored import ALONE, Writer
 
 
 @dataclass(kw_only=True)
@@ -47,6 +48,8 @@ class Loop:
     logger: Logger | None
     validation: Dataset
     evaluators: Sequence[Evaluator]
+    sharded: bool = False
+    """Whether each process writes the part of a checkpoint that it holds."""
     request: StopRequest = field(default_factory=StopRequest)
 
     def go(self, dataset: Dataset, shares: Sequence[Share]) -> None:
@@ -163,11 +166,16 @@ class Loop:
         self.accelerator.wait_for_everyone()
 
     def _save(self) -> None:
-        main = self.accelerator.is_main_process
-        found = self.state.checkpoint(self.resolved, keep=main)
-        if main:
-            checkpoint.save(self.run, found, self.config.keep_checkpoints)
-        self.accelerator.wait_for_everyone()
+        accelerator = self.accelerator
+        writer = ALONE
+        if self.sharded:
+            writer = Writer(
+                accelerator.process_index, accelerator.num_processes, accelerator.wait_for_everyone
+            )
+        found = self.state.checkpoint(self.resolved, writer)
+        if self.sharded or accelerator.is_main_process:
+            checkpoint.save(self.run, found, self.config.keep_checkpoints, writer)
+        accelerator.wait_for_everyone()
 
     def _write(self, metrics: Mapping[str, Metric]) -> None:
         if self.logger and metrics:

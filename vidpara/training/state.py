@@ -11,9 +11,10 @@ from torch import Tensor, nn
 
 from vidpara.cli import UserError
 from vidpara.training.checkpoint import Checkpoint
-from vidpara.training.divided import all_whole
+from vidpara.training.divided import all_whole, own_rows
 from vidpara.training.ema import Ema
 from vidpara.training.optimizer import load_optimizer_tensors, optimizer_tensors
+from vidpara.training.stored import ALONE, StoredTensors, Writer
 from vidpara.training.weighting import LossWeights
 
 
@@ -27,20 +28,27 @@ class TrainingState:
     weights: LossWeights
     scaler: torch.amp.GradScaler | None
     processes: int
+    rank: int = 0
     step: int = 0
     loss_sum: float = 0.0
     """Sum of the steps' losses since the last validation."""
     loss_count: int = 0
 
-    def checkpoint(self, config: str, keep: bool = True) -> Checkpoint:
-        """Everything, whole, with `config` as the configuration that made it.
+    def checkpoint(self, config: str, writer: Writer = ALONE) -> Checkpoint:
+        """Everything, with `config` as the configuration that made it.
 
-        Every process calls this, because divided weights are gathered; those that do not `keep` them get no tensors.
+        Every process calls this. Of several processes that share the work each gets its own rows of divided weights;
+        otherwise these are gathered, and only the first process gets tensors.
         """
+        kinds = {
+            "model": model_tensors(self.model),
+            "ema": self.ema.tensors(),
+            "optimizer": optimizer_tensors(self.model, self.optimizer),
+        }
+        first = self.rank == 0
         tensors = {
-            "model": all_whole(model_tensors(self.model), keep),
-            "ema": all_whole(self.ema.tensors(), keep),
-            "optimizer": all_whole(optimizer_tensors(self.model, self.optimizer), keep),
+            kind: all_whole(found, keep=first) if writer.ranks == 1 else own_rows(found, first)
+            for kind, found in kinds.items()
         }
         state = {
             "weights": self.weights.state(),
@@ -62,11 +70,11 @@ class TrainingState:
         self.step = checkpoint.step
         self.loss_sum, self.loss_count = checkpoint.state["loss_sum"], checkpoint.state["loss_count"]
 
-    def _trained(self, tensors: Mapping[str, Tensor], state: bool = False) -> dict[str, Tensor]:
+    def _trained(self, tensors: Mapping[str, Tensor], state: bool = False) -> Mapping[str, Tensor]:
         """Without those of weights that have been frozen since: older versions trained weights that have no effect."""
         frozen = {name for name, value in self.model.named_parameters() if not value.requires_grad}
-        names = {name: name.rpartition("/")[0] if state else name for name in tensors}
-        return {name: tensors[name] for name in tensors if names[name] not in frozen}
+        kept = [name for name in tensors if (name.rpartition("/")[0] if state else name) not in frozen]
+        return tensors.only(kept) if isinstance(tensors, StoredTensors) else {n: tensors[n] for n in kept}
 
 
 def model_tensors(model: nn.Module) -> dict[str, Tensor]:

@@ -103,10 +103,11 @@ def train(
     stepper = accelerator.prepare(raw_optimizer)
     state = TrainingState(
         model, raw_optimizer, Ema(model, config.ema), LossWeights(weights), accelerator.scaler,
-        accelerator.num_processes,
+        accelerator.num_processes, accelerator.process_index,
     )  # fmt: skip
     if saved:
         state.load(saved)
+    del saved  # its files are open
     logger = None
     if accelerator.is_main_process:
         _prepare_folder(run, resolved, argv)
@@ -117,6 +118,7 @@ def train(
     loop = Loop(
         accelerator=accelerator, wrapped=wrapped, stepper=stepper, state=state, config=config, optimizer=optimizer,
         groups=groups, run=run, resolved=resolved, logger=logger, validation=validation, evaluators=evaluators,
+        sharded=bool(sharding) and config.checkpoints == "sharded",
     )  # fmt: skip
     try:
         loop.go(dataset, shares or [Share(config.batch_size, (Piece(0, length_of(dataset)),))])
