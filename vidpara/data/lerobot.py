@@ -125,6 +125,16 @@ def read_dataset(source: Path, folder: Path, config: DataConfig) -> list[Episode
     return episodes
 
 
+def read_column(source: Path, folder: Path, config: DataConfig, name: str) -> dict[str, Float[np.ndarray, "T n"]]:
+    """A column of numbers, by the episodes' names; nothing where the dataset has none of that name."""
+    dataset = _dataset(source, folder)
+    if name not in dataset.features:
+        return {}
+    entries = _entries(dataset, _camera_key(dataset, config.camera))
+    tables = _tables(entries, ["episode_index", "timestamp", name])
+    return {entry.name: values(table, name)[rows] for entry, rows, table in tables}
+
+
 def _dataset(source: Path, folder: Path) -> Dataset:
     file = folder / INFO
     try:
