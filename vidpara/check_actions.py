@@ -67,7 +67,7 @@ def judge(result: Replay) -> Finding:
     """What a replay says about the data."""
     worst = max(result.apart, key=lambda apart: apart.score)
     found = (
-        f"{result.rows} actions of {len(result.apart)} demo(s) carried out in {result.seconds:.0f} s: the end effector is "
+        f"{result.rows} actions of {len(result.apart)} demo(s) carried out in {result.seconds:.0f} s: the hand is "
         f"{worst.mean * 1000:.1f} mm from where it was recorded on average, {worst.worst * 1000:.0f} mm at most, "
         f"{worst.end * 1000:.0f} mm in the end; the gripper's opening {worst.gap * 1000:.0f} mm"
     )
