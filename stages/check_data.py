@@ -5,10 +5,12 @@ python stages/check_data.py --data.rollouts data/grid.hdf5 --output runs/check
 Ends with status 2 if a check found an error.
 """
 
+import itertools
 from pathlib import Path
 
 from PIL import Image
 
+from vidpara.check_actions import check_actions
 from vidpara.cli import UserError, main
 from vidpara.config import CheckConfig
 from vidpara.data import headers
@@ -25,18 +27,17 @@ def run(config: CheckConfig, argv: list[str]) -> None:
     episodes = read_sources(config.data)
     findings: dict[str, list[Finding]] = {}
     for source in config.data.rollouts:
-        found = findings[str(source)] = []
         of_source = [episode for episode in episodes if episode.source == source]
-        for finding in [*headers.check(of_source), *verify(of_source)]:
-            print(f"{finding.verdict:<8}{finding.check}: {finding.found}{finding.fix and f'; {finding.fix}'}")
-            found.append(finding)
+        of_actions = check_actions(source, of_source, config.data, config.replay)
+        findings[str(source)] = [
+            told(each) for each in itertools.chain(headers.check(of_source), verify(of_source), of_actions)
+        ]
     config.output.mkdir(parents=True, exist_ok=True)
     pictures = []
     if labelled := [episode for episode in episodes if episode.labelled]:
         head = PixelHead(32, config.data.clip.frames - 1, config.head, workspace(episodes))
         error = sanity.round_trip(labelled, head)
-        findings["all sources"] = [finding := sanity.judge(error, config.head)]
-        print(f"{finding.verdict:<8}{finding.check}: {finding.found}{finding.fix and f'; {finding.fix}'}")
+        findings["all sources"] = [told(sanity.judge(error, config.head))]
         pictures = draw(labelled[: config.demos], head, config)
     page = data_page.write(config.output, findings, pictures)
     wrong = [each for found in findings.values() for each in found if each.verdict == "error"]
@@ -44,6 +45,12 @@ def run(config: CheckConfig, argv: list[str]) -> None:
         names = ", ".join(each.check for each in wrong)
         raise UserError(f"{len(wrong)} checks found an error ({names}); see {page}")
     print(f"{len(episodes)} episodes checked; pictures in {page}")
+
+
+def told(finding: Finding) -> Finding:
+    """The finding, once it is printed."""
+    print(f"{finding.verdict:<9}{finding.check}: {finding.found}{finding.fix and f'; {finding.fix}'}")
+    return finding
 
 
 def draw(episodes: list[Episode], head: PixelHead, config: CheckConfig) -> list[Path]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import shutil
 from dataclasses import replace
 
-from vidpara.cli import UserError, dump, main
+from vidpara.cli import dump, main
 from vidpara.config import CollectConfig
 from vidpara.data import write_rollouts
 from vidpara.simulation.record import collect
@@ -18,21 +18,11 @@ def run(config: CollectConfig, argv: list[str]) -> None:
     """Collect into a folder of parts beside the output, then assemble them."""
     default = CollectConfig()
     content = replace(config, output=default.output, workers=default.workers)  # what the demos depend on
-    if config.output.exists():
-        if write_rollouts.config_of(config.output) != dump(content):
-            raise UserError(
-                f"{config.output} exists and was collected with other settings; choose another --output or delete it"
-            )
+    settings = dump(replace(content, demos=default.demos))
+    folder = write_rollouts.begin(config.output, dump(content), settings)
+    if folder is None:
         print(f"{config.output} is complete, with these settings; nothing to do")
         return
-    folder = config.output.with_name(f"{config.output.name}.parts")
-    folder.mkdir(parents=True, exist_ok=True)
-    settings, note = dump(replace(content, demos=default.demos)), folder / "config.yaml"
-    if note.exists() and note.read_text() != settings:
-        raise UserError(
-            f"{folder} holds a collection begun with other settings; choose another --output or delete it"
-        )
-    note.write_text(settings)
     collected = collect(config, folder, write_rollouts.write_part)
     steps = write_rollouts.assemble(config.output, collected.parts, dump(content), collected.attempts)
     shutil.rmtree(folder)

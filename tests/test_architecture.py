@@ -22,7 +22,7 @@ LAYERS: tuple[set[str], ...] = (
     {"data", "models", "heads", "simulation", "model_card"},
     {"policy"},
     {"training", "evaluation"},
-    {"build", "build_data", "report"},
+    {"build", "build_data", "check_actions", "report"},
     {"run_folder", "memory"},
     {"experiment"},
 )

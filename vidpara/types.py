@@ -143,6 +143,21 @@ class Demonstration(NamedTuple):
     """(intrinsics, world_from_camera) of the cameras that do not move."""
 
 
+class StoredDemo(NamedTuple):
+    """One demo of a LIBERO file as a simulator takes it: row j of `states` is before action j, of the rest after it."""
+
+    name: str
+    task: str
+    """The BDDL as text, or the path that the file names it by."""
+    model_xml: str
+    actions: Float[np.ndarray, "t 7"]
+    states: Float[np.ndarray, "t n"]
+    position: Float[np.ndarray, "t 3"]
+    """The grip site, metres."""
+    gripper_states: Float[np.ndarray, "t 2"]
+    joint_states: Float[np.ndarray, "t 7"]
+
+
 @runtime_checkable
 class Simulator(Protocol):
     """One simulated robot cell.
@@ -161,5 +176,6 @@ class Simulator(Protocol):
 
 __all__ = [
     "ActionChunk", "Actions", "Batch", "Bool", "Camera", "Demonstration", "EpisodeStart", "Features",
-    "Float", "Int", "Observation", "Progress", "Proprioception", "Simulator", "Start", "Tensor", "UInt8", "Workspace",
+    "Float", "Int", "Observation", "Progress", "Proprioception", "Simulator", "Start", "StoredDemo", "Tensor", "UInt8",
+    "Workspace",
 ]  # fmt: skip

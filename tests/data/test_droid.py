@@ -110,7 +110,10 @@ def test_without_intrinsics_the_episodes_are_video(droid, capsys):
 
 @pytest.mark.parametrize(
     ("column", "message"),
-    [("pose.{}", r"no column 'pose\.exterior_1_left'"), ("action.gripper_position", r"holds 1 values, x, y, z")],
+    [
+        ("pose.{}", r"no column 'pose\.exterior_1_left'"),
+        ("action.gripper_position", r"holds 1 values, x, y, z"),
+    ],
 )
 def test_extrinsics_that_do_not_fit_are_named(droid, column, message):
     change(droid, "action.gripper_position", np.zeros_like)  # constant, as extrinsics must be

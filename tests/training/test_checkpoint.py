@@ -15,7 +15,7 @@ import torch
 from vidpara.cli import UserError
 from vidpara.training import checkpoint
 from vidpara.training.checkpoint import Checkpoint
-from vidpara.training.stored import Writer
+from vidpara.training.tensor_files import Writer
 
 CONFIG = "run: runs/a\ntrainer:\n  steps: 10\n  seed: 0\nloss:\n  video: 1.0\n"
 

@@ -22,6 +22,7 @@ from vidpara.config.stages import (
     EvaluateConfig,
     ExportConfig,
     ExportLeRobotConfig,
+    RenderConfig,
     ReportConfig,
     TrainPolicyConfig,
     TrainVideoConfig,
@@ -32,5 +33,6 @@ __all__ = [
     "ACTConfig", "AutoencoderConfig", "CheckConfig", "ClipConfig", "CollectConfig", "ControllerConfig", "DataConfig",
     "DiffusionConfig", "EvaluateConfig", "ExpertConfig", "ExportConfig", "ExportLeRobotConfig", "HeadConfig",
     "HubConfig", "ImageEncoderConfig", "LeRobotConfig", "LossConfig", "OptimizerConfig", "PolicyConfig",
-    "ReportConfig", "SceneConfig", "TrainPolicyConfig", "TrainVideoConfig", "TrainerConfig", "UNetConfig", "ViTConfig",
+    "RenderConfig", "ReportConfig", "SceneConfig", "TrainPolicyConfig", "TrainVideoConfig", "TrainerConfig",
+    "UNetConfig", "ViTConfig",
 ]  # fmt: skip

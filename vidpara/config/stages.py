@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from vidpara.config.data import DataConfig
 from vidpara.config.models import (
@@ -34,6 +35,24 @@ class CollectConfig:
 
 
 @dataclass(frozen=True)
+class RenderConfig:
+    """`stages/render_rollouts.py`: LIBERO HDF5 -> the same demos with images rendered anew from their states."""
+
+    rollouts: Path = Path("data/rollouts.hdf5")
+    output: Path = Path("data/rendered.hdf5")
+    size: int = 256
+    """Rows and columns of the images."""
+    camera: tuple[str, ...] = ("agentview",)
+    """Cameras of the demos' models; `eye_in_hand` is the wrist's, as LIBERO names it in its files."""
+    render: Literal["as_recorded", "fast", "faithful"] = "as_recorded"
+    """`fast` is without reflections and antialiasing; `as_recorded` takes what the demo's model says."""
+    demos: int = 0
+    """Render only the first N demos; 0 renders all."""
+    workers: int = 0
+    """Processes; 0 is one a core, 8 at most."""
+
+
+@dataclass(frozen=True)
 class CheckConfig:
     """`stages/check_data.py`: is the data right? Checks with fixes, and what the files say drawn on the frames."""
 
@@ -42,6 +61,8 @@ class CheckConfig:
     output: Path = Path("runs/check")
     demos: int = 2
     """Demos to make videos of."""
+    replay: int = 2
+    """Demos of LIBERO files whose actions are carried out in the simulator; 0 turns it off."""
 
 
 @dataclass(frozen=True)

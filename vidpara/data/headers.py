@@ -30,7 +30,7 @@ def check(episodes: Sequence[Episode]) -> list[Finding]:
     name, why = next(iter(wrong.items()))
     return [
         Finding(
-            "videos", "error", f"{len(wrong)} of {len(videos)} episodes have no whole video, the first is {name}: {why}",
+            "videos", "error", f"{len(wrong)} of {len(videos)} episodes have no whole video, first {name}: {why}",
             "copy the files anew; --data.on_error skip trains without what cannot be read",
         )
     ]  # fmt: skip

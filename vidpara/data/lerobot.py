@@ -50,7 +50,7 @@ def download(path: Path) -> Path:
 
 
 def read_dataset(source: Path, folder: Path, config: DataConfig, camera: str) -> list[Episode]:
-    """All episodes of the dataset in `folder`, as `camera` sees them; those whose camera has no parameters are video only.
+    """All episodes of the dataset in `folder`, as `camera` sees them; without its parameters they are video only.
 
     Raises:
         UserError: a file is missing or damaged, files contradict one another, or a column is unknown.
@@ -86,14 +86,27 @@ def read_dataset(source: Path, folder: Path, config: DataConfig, camera: str) ->
     return episodes
 
 
+def read_column(source: Path, folder: Path, name: str) -> dict[str, Float[np.ndarray, "T n"]]:
+    """A column of numbers, by the episodes' names; nothing where the dataset has none of that name."""
+    dataset = read_info(source, folder)
+    if name not in dataset.features:
+        return {}
+    entries = read_entries(dataset, _cameras(dataset)[0])
+    return {entry.name: values(table, name)[rows] for entry, rows, table in _tables(entries, [name])}
+
+
 def _camera_key(dataset: Dataset, camera: str) -> str:
     """The feature that holds the camera's images."""
-    cameras = [name for name, kind in dataset.features.items() if kind.get("dtype") in ("video", "image")]
+    cameras = _cameras(dataset)
     for key in (camera, f"observation.images.{camera}"):
         if key in cameras:
             return key
     short = [name.removeprefix("observation.images.") for name in cameras]
     raise UserError(f"{dataset.source} has no camera '{camera}'; it has {short}: set --data.camera")
+
+
+def _cameras(dataset: Dataset) -> list[str]:
+    return [name for name, kind in dataset.features.items() if kind.get("dtype") in ("video", "image")]
 
 
 def _tables(

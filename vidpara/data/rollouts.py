@@ -34,7 +34,7 @@ class RolloutFrames:
 
     def read(self, moments: Sequence[int]) -> UInt8[np.ndarray, "n h w 3"]:
         once, back = np.unique(np.asarray(moments), return_inverse=True)
-        with _open(self.file) as file:
+        with open_file(self.file) as file:
             images = file[f"data/{self.demo}/obs/{self.camera}_rgb"]
             together = once[-1] - once[0] < len(once)  # h5py reads a list of rows one by one
             stored = images[once[0] : once[-1] + 1] if together else images[once]
@@ -58,32 +58,42 @@ def read_episodes(
     Raises:
         UserError: the file is missing, truncated or of another layout, the camera is unknown, or a pose is not finite.
     """
-    with _open(path) as file:
-        if "data" not in file or not len(file["data"]):
-            raise UserError(
-                f"{path} holds no group 'data' with demonstrations; expected LIBERO's HDF5 layout"
-            )
-        names = sorted(file["data"], key=lambda name: int(name.rsplit("_", 1)[-1]))
+    names = demo_names(path)
+    with open_file(path) as file:
         demos = file["data"]
         reads = (partial(_read, path, demos[name], name, camera, size) for name in names)
         return list(readable(reads, on_error))
 
 
+def demo_names(path: Path) -> list[str]:
+    """The demonstrations of a file, in the order of their numbers.
+
+    Raises:
+        UserError: the file is missing, truncated or of another layout.
+    """
+    with open_file(path) as file:
+        if "data" not in file or not len(file["data"]):
+            raise UserError(
+                f"{path} holds no group 'data' with demonstrations; expected LIBERO's HDF5 layout"
+            )
+        return sorted(file["data"], key=lambda name: int(name.rsplit("_", 1)[-1]))
+
+
 def read_actions(episode: Episode) -> Float[np.ndarray, "T 7"]:
     """The OSC_POSE commands of a demo; row j led to the observations' row j."""
-    with _open(episode.source) as file:
+    with open_file(episode.source) as file:
         return np.asarray(file[f"data/{episode.name}/actions"], np.float32)
 
 
 def read_fingers(episode: Episode) -> Float[np.ndarray, "T 2"]:
     """The two finger positions (metres; open is +0.04, -0.04)."""
-    with _open(episode.source) as file:
+    with open_file(episode.source) as file:
         return np.asarray(file[f"data/{episode.name}/obs/gripper_states"], np.float32)
 
 
 def read_task(path: Path) -> str:
     """The file's instruction in words, or its name where it holds none."""
-    with _open(path) as file:
+    with open_file(path) as file:
         problem = file["data"].attrs.get("problem_info", "{}")
     words = json.loads(problem).get("language_instruction", "")
     return " ".join(words if isinstance(words, list) else [words]).strip('" ') or path.stem
@@ -141,7 +151,12 @@ def _camera(demo: h5py.Group, name: str, rows: int, columns: int, where: str) ->
         raise UserError(f"{where}: {error}") from error
 
 
-def _open(path: Path) -> h5py.File:
+def open_file(path: Path) -> h5py.File:
+    """The HDF5 file, to be read.
+
+    Raises:
+        UserError: it is missing or truncated.
+    """
     if not path.is_file():
         raise UserError(
             f"rollout file {path} does not exist; set --data.rollouts or run stages/collect_rollouts.py"

@@ -59,7 +59,9 @@ def cameras_of(config: DataConfig) -> tuple[str, ...]:
     of: dict[Path, str] = {}
     for path, camera in zip(config.rollouts, config.camera, strict=True):
         if of.setdefault(path, camera) != camera:
-            raise UserError(f"data.rollouts names {path} twice, with two cameras; give it once (--data.rollouts)")
+            raise UserError(
+                f"data.rollouts names {path} twice, with two cameras; give it once (--data.rollouts)"
+            )
     return config.camera
 
 

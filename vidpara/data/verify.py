@@ -16,7 +16,7 @@ from vidpara.cli import UserError
 from vidpara.data.episode import Episode
 from vidpara.types import Bool, Float
 
-Verdict = Literal["ok", "warning", "error"]
+Verdict = Literal["ok", "warning", "error", "left out"]
 EPISODES = 8
 """Episodes of a source, evenly spread, whose pixels are looked at."""
 LAG = 3

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import h5py
 import numpy as np
 
-from vidpara.types import Demonstration
+from vidpara.cli import UserError
+from vidpara.data.rollouts import open_file
+from vidpara.types import Demonstration, UInt8
 
 
 def write_part(path: Path, demo: Demonstration) -> None:
@@ -48,36 +50,69 @@ def _write(group: h5py.Group, demo: Demonstration) -> None:
     obs["site_pos"] = demo.site_pos
     obs["site_ori"] = demo.site_ori
     for name, images in demo.images.items():
-        obs.create_dataset(
-            f"{name}_rgb", data=images, chunks=(1, *images.shape[1:]), compression="gzip", compression_opts=1
-        )
+        write_images(obs, name, images)
     for name, (intrinsics, world_from_camera) in demo.cameras.items():
         camera = group.create_group(f"camera/{name}")
         camera["intrinsics"] = intrinsics
         camera["world_from_camera"] = world_from_camera
 
 
+def write_images(observations: h5py.Group, camera: str, frames: UInt8[np.ndarray, "t h w 3"]) -> None:
+    """A demo's images as LIBERO names them, one chunk a frame."""
+    chunk = (1, *frames.shape[1:])
+    observations.create_dataset(
+        f"{camera}_rgb", data=frames, chunks=chunk, compression="gzip", compression_opts=1
+    )
+
+
 def assemble(output: Path, parts: Sequence[Path], config: str, attempts: int) -> int:
-    """Join the parts, in order, to `output`, which appears only when it is complete; returns the number of steps."""
+    """`join` the parts of a collection, in order."""
+    named = {f"demo_{number}": part for number, part in enumerate(parts)}
+    return join(output, named, {"attempts": attempts, "failures": attempts - len(parts), "config": config})
+
+
+def join(output: Path, parts: Mapping[str, Path], attributes: Mapping[str, object]) -> int:
+    """Join the parts, named as they are to be called, to `output`, which appears only when it is complete; returns the
+    number of steps. `attributes` are added to what the parts say of their file.
+    """
     unfinished = output.with_name(f"{output.name}.part")
     total = 0
     with h5py.File(unfinished, "w") as file:
         data = file.create_group("data")
-        for number, part in enumerate(parts):
+        for name, part in parts.items():
             with h5py.File(part, "r") as source:
-                source.copy("demo", data, name=f"demo_{number}")
+                source.copy("demo", data, name=name)
                 total += len(source["demo/actions"])
                 data.attrs.update(source.attrs)
-        data.attrs["num_demos"] = len(parts)
-        data.attrs["total"] = total
-        data.attrs["attempts"] = attempts
-        data.attrs["failures"] = attempts - len(parts)
-        data.attrs["config"] = config
+        data.attrs.update({"num_demos": len(parts), "total": total, **attributes})
     os.replace(unfinished, output)
     return total
 
 
+def begin(output: Path, content: str, settings: str) -> Path | None:
+    """The folder where the parts of `output` are made; None if it is complete and has this `content`.
+
+    `content` says what the file depends on, `settings` what its parts do.
+
+    Raises:
+        UserError: the output, or its parts, were made with other settings.
+    """
+    if output.exists():
+        if config_of(output) != content:
+            raise UserError(
+                f"{output} exists and was made with other settings; choose another --output or delete it"
+            )
+        return None
+    folder = output.with_name(f"{output.name}.parts")
+    folder.mkdir(parents=True, exist_ok=True)
+    note = folder / "config.yaml"
+    if note.exists() and note.read_text() != settings:
+        raise UserError(f"{folder} was begun with other settings; choose another --output or delete it")
+    note.write_text(settings)
+    return folder
+
+
 def config_of(path: Path) -> str | None:
-    """The configuration text that a file was collected with; None for a file of other origin."""
-    with h5py.File(path, "r") as file:
+    """The configuration text that a file was made with; None for a file of other origin."""
+    with open_file(path) as file:
         return file["data"].attrs.get("config") if "data" in file else None

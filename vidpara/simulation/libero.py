@@ -29,8 +29,8 @@ try:
         import mujoco
         import robosuite
         from libero.libero import benchmark, get_libero_path
-        from libero.libero.envs import OffScreenRenderEnv
         from libero.libero.envs.bddl_utils import robosuite_parse_problem
+        from libero.libero.envs.env_wrapper import ControlEnv
         from robosuite.utils import camera_utils, transform_utils
 except ModuleNotFoundError as missing:
     raise UserError(
@@ -93,7 +93,10 @@ class LiberoSimulator:
         if config.layout == "clean":
             bddl, self._parts = scene.clean_task(problem, config)
             name = f"{path.stem}_clean.bddl"
-        self._environment = _construct(bddl, config)
+        size = config.image_size
+        self._environment = environment(
+            bddl, camera_names=[config.camera], camera_heights=size, camera_widths=size
+        )
         self._task = self._environment.env
         self.description = TaskDescription(
             f"libero/libero/bddl_files/{task.problem_folder}/{name}",
@@ -257,16 +260,19 @@ class LiberoSimulator:
         context.scn.flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = 0
 
 
-def _construct(bddl: str, config: SceneConfig) -> Any:
+def environment(bddl: str, **settings: Any) -> Any:
+    """LIBERO's environment of a BDDL text; `settings` are its own.
+
+    Raises:
+        UserError: it cannot open a headless display.
+    """
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
         path = Path(folder) / "task.bddl"
         path.write_text(bddl)
         try:
-            return OffScreenRenderEnv(
+            return ControlEnv(
                 bddl_file_name=str(path),
-                camera_names=[config.camera],
-                camera_heights=config.image_size,
-                camera_widths=config.image_size,
+                **settings,
                 use_camera_obs=False,
                 hard_reset=False,
                 horizon=1_000_000,

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 DROPPED = 5
 """Rows that LIBERO drops from the beginning of each demo."""
 STILL = np.array([0.0, 0.0, 0.0, 0.0, 0.0, 0.0, -1.0])
+CONTROL_STEP = 0.05
+"""Seconds from one command to the next."""
 HOPELESS_AFTER = 8
 """Attempts after which a collection with fewer than one success in ten stops."""
 WRIST = "robot0_eye_in_hand"

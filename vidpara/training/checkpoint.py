@@ -22,7 +22,7 @@ from torch import Tensor
 
 from vidpara import cli
 from vidpara.cli import UserError
-from vidpara.training.stored import ALONE, Writer, store, stored
+from vidpara.training.tensor_files import ALONE, Writer, store, stored
 
 FREE_KEYS = frozenset(
     {

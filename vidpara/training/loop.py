@@ -29,7 +29,7 @@ from vidpara.training.optimizer import ParamGroup, lr_at, set_lr
 from vidpara.training.sampler import BatchSampler, Share, seed_step, train_loader
 from vidpara.training.sharding import gathered
 from vidpara.training.state import TrainingState
-from vidpara.training.stored import ALONE, Writer
+from vidpara.training.tensor_files import ALONE, Writer
 
 
 @dataclass(kw_only=True)

@@ -14,7 +14,7 @@ from vidpara.training.checkpoint import Checkpoint
 from vidpara.training.divided import all_whole, own_rows
 from vidpara.training.ema import Ema
 from vidpara.training.optimizer import load_optimizer_tensors, optimizer_tensors
-from vidpara.training.stored import ALONE, StoredTensors, Writer
+from vidpara.training.tensor_files import ALONE, StoredTensors, Writer
 from vidpara.training.weighting import LossWeights
 
 

@@ -1,0 +1,72 @@
+"""Commands against motions, right and broken on purpose; the arm is one that follows its commands with a lag."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from vidpara.data.verify_actions import Motion, actions
+
+ROWS = 120
+
+
+def arm(command: np.ndarray) -> np.ndarray:
+    """Positions after each command (1 is 5 cm): every row the velocity comes half as near to what is asked for."""
+    velocity, position, path = np.zeros(3), np.array([0.1, -0.2, 1.0]), []
+    for wanted in command * 0.0125:
+        velocity = velocity + 0.5 * (wanted - velocity)
+        position = position + velocity
+        path.append(position)
+    return np.array(path)
+
+
+def motions(change: Callable[[np.ndarray], np.ndarray] = lambda a: a) -> list[Motion]:
+    """Two episodes of soft random commands; what is written down of them may be changed."""
+    rng = np.random.default_rng(0)
+    found = []
+    for _ in range(2):
+        noise = rng.normal(size=(ROWS + 15, 3))
+        command = np.stack([np.convolve(axis, np.hanning(16) / 4, "valid") for axis in noise.T], 1)
+        found.append(Motion(change(command), arm(command)))
+    return found
+
+
+def test_commands_that_are_followed_with_a_lag_are_right():
+    finding = actions(motions())
+    assert finding.verdict == "ok" and "follows the commands by 1 row:" in finding.found
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda a: a[:, [1, 0, 2]], "x goes with y, y goes with x, z goes with z"),
+        (lambda a: a * [1, 1, -1], "x goes with x, y goes with y, z goes with -z"),
+        (lambda a: a[:, [2, 1, 0]] * [-1, 1, 1], "x goes with z, y goes with y, z goes with -x"),
+        (lambda a: np.roll(a, 4, 0), "the motion is 3 rows before its command"),
+        (lambda a: np.roll(a, -5, 0), "the motion is 6 rows behind its command"),
+    ],
+)
+def test_axes_signs_and_rows_that_are_wrong_are_named(change, words):
+    finding = actions(motions(change))
+    assert finding.verdict == "error" and words in finding.found and finding.fix
+
+
+@pytest.mark.parametrize("units", [0.05, 1000.0])
+def test_units_do_not_matter(units):
+    assert actions(motions(lambda a: a * units)).verdict == "ok"
+
+
+def test_commands_of_another_kind_are_a_warning():
+    rng = np.random.default_rng(1)
+    finding = actions(motions(lambda a: rng.normal(size=a.shape)))
+    assert finding.verdict == "warning" and "joint commands" in finding.fix
+    assert actions(motions(lambda a: 0 * a)).verdict == "warning"
+
+
+def test_an_axis_along_which_nothing_moves_is_not_judged():
+    still = [motion._replace(position=motion.position * [1, 1, 0]) for motion in motions()]
+    finding = actions(still)
+    assert finding.verdict == "ok" and "z" not in finding.found.split("correlation")[1]
+    assert actions([m._replace(position=0 * m.position) for m in still]).verdict == "left out"

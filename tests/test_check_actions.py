@@ -1,0 +1,80 @@
+"""Which of the two checks of actions is made of which source, and in which words."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from data.rollout_files import FRAMES, write
+
+from vidpara.check_actions import check_actions, judge
+from vidpara.config import DataConfig
+from vidpara.data.sources import read_sources
+from vidpara.data.verify import Finding
+from vidpara.simulation.replay import Apart, Replay
+
+SAMPLES = Path(__file__).parent / "data/samples"
+NEAR, FAR = Apart(0.001, 0.003, 0.002, 0.001, 1.0), Apart(0.1, 0.3, 0.2, 0.001, 0.8)
+
+
+def found(path: Path, demos: int = 1) -> dict[str, Finding]:
+    config = DataConfig(rollouts=(path,))
+    return {each.check: each for each in check_actions(path, read_sources(config), config, demos)}
+
+
+def test_actions_of_a_dataset_are_compared_with_its_poses_and_no_simulator_is_asked():
+    findings = found(SAMPLES / "v3.0")
+    assert findings["actions"].verdict == "ok"
+    assert findings["replay"].verdict == "left out" and "only LIBERO files" in findings["replay"].found
+
+
+def test_a_datasets_negated_axis_is_named(tmp_path):
+    folder = Path(shutil.copytree(SAMPLES / "v3.0", tmp_path / "dataset"))
+    (file,) = (folder / "data").rglob("*.parquet")
+    columns = pq.read_table(file).to_pydict()
+    columns["action"] = [[-row[0], *row[1:]] for row in columns["action"]]
+    pq.write_table(pa.table(columns), file)
+    finding = found(folder)["actions"]
+    assert finding.verdict == "error" and "x goes with -x" in finding.found
+
+
+def test_a_file_without_states_is_left_out_with_the_reason(tmp_path):
+    finding = found(write(tmp_path / "rollouts.hdf5"))["replay"]
+    assert (
+        finding.verdict == "left out" and "has no states" in finding.found and "model_file" in finding.found
+    )
+
+
+def test_without_the_simulator_the_replay_is_left_out_with_the_extra_to_install(tmp_path, monkeypatch):
+    path = write(tmp_path / "rollouts.hdf5", demos=1)
+    with h5py.File(path, "a") as file:
+        demo = file["data/demo_0"]
+        demo["states"], demo["obs/joint_states"] = np.zeros((FRAMES, 5)), np.zeros((FRAMES, 7))
+        demo.attrs["model_file"], file["data"].attrs["bddl_file_name"] = "<mujoco/>", "a.bddl"
+    (tmp_path / "absent").mkdir()
+    (tmp_path / "absent/mujoco.py").write_text("raise ModuleNotFoundError('absent', name='mujoco')\n")
+    monkeypatch.syspath_prepend(tmp_path / "absent")  # a worker process gets this path, too
+    finding = found(path)["replay"]
+    assert finding.verdict == "left out" and "'mujoco'" in finding.found and "[sim]" in finding.found
+
+
+def test_zero_demos_turn_the_replay_off(tmp_path):
+    assert list(found(write(tmp_path / "rollouts.hdf5"), demos=0)) == ["actions"]
+
+
+@pytest.mark.parametrize(
+    ("apart", "reading", "verdict", "words"),
+    [
+        ((NEAR, NEAR), "", "ok", "1.0 mm from where it was recorded on average"),
+        ((NEAR, FAR), "", "warning", "no shift, sign, order of axes or unit explains it"),
+        ((NEAR, FAR), "x is negated", "error", "x is negated: so read, 1.0 mm instead of 90.0 mm"),
+    ],
+)
+def test_a_replay_is_judged_by_the_worst_demo_and_its_explanation(apart, reading, verdict, words):
+    finding = judge(Replay(200, apart, reading, "negate x" if reading else "", 0.001, 0.09, 7.2))
+    assert finding.verdict == verdict and words in finding.found + finding.fix and "in 7 s" in finding.found

@@ -1,0 +1,83 @@
+"""Do recorded actions do what the recorded poses say? By the numbers, and by carrying them out in the simulator."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from vidpara.cli import UserError
+from vidpara.config import DataConfig
+from vidpara.data.episode import Episode
+from vidpara.data.lerobot import download, is_hub_id, is_lerobot, read_column
+from vidpara.data.rollouts import demo_names, read_actions
+from vidpara.data.sources import HDF5
+from vidpara.data.stored import read_stored
+from vidpara.data.verify import Finding
+from vidpara.data.verify_actions import Motion, actions
+from vidpara.simulation.replay import Replay, replay
+
+LOST = 0.02
+"""Metres, on average, from which a replay without an explanation is worth a word."""
+
+
+def check_actions(
+    source: Path, episodes: Sequence[Episode], config: DataConfig, demos: int
+) -> Iterator[Finding]:
+    """Both checks of one source; `demos` are carried out, of LIBERO files alone."""
+    labelled = [episode for episode in episodes if episode.labelled]
+    if labelled:
+        motions = _motions(source, labelled, config)
+        without = Finding("actions", "left out", "no command of three numbers or more for each of the poses")
+        yield actions(motions) if motions else without
+    if demos > 0:
+        yield _replay(source, demos)
+
+
+def _motions(source: Path, episodes: Sequence[Episode], config: DataConfig) -> list[Motion]:
+    """Commands and positions of the episodes whose rows are as many: not those on another clock than the file's."""
+    if source.suffix in HDF5:
+        commands = {episode.name: read_actions(episode) for episode in episodes}
+    else:
+        folder = download(source) if is_hub_id(source) else source
+        commands = read_column(source, folder, config.lerobot.gripper) if is_lerobot(folder) else {}
+        if config.lerobot.gripper_leads:
+            commands = {name: np.concatenate([rows[:1], rows[:-1]]) for name, rows in commands.items()}
+    found = []
+    for episode in episodes:
+        command = commands.get(episode.name)
+        if command is not None and len(command) == len(episode) > 1 and command.shape[1] >= 3:
+            found.append(Motion(command[:, :3].astype(np.float64), episode.position.double().numpy()))
+    return found
+
+
+def _replay(source: Path, demos: int) -> Finding:
+    if source.suffix not in HDF5:
+        return Finding("replay", "left out", "only LIBERO files name a task of the simulator and its states")
+    try:
+        names = demo_names(source)
+        chosen = names[:: max(1, len(names) // demos)][:demos]
+        return judge(replay([read_stored(source, name) for name in chosen]))
+    except UserError as error:
+        return Finding("replay", "left out", str(error))
+
+
+def judge(result: Replay) -> Finding:
+    """What a replay says about the data."""
+    worst = max(result.apart, key=lambda apart: apart.score)
+    found = (
+        f"{result.rows} actions of {len(result.apart)} demo(s) carried out in {result.seconds:.0f} s: the hand is "
+        f"{worst.mean * 1000:.1f} mm from where it was recorded on average, {worst.worst * 1000:.0f} mm at most, "
+        f"{worst.end * 1000:.0f} mm in the end; the gripper's opening {worst.gap * 1000:.0f} mm"
+    )
+    if result.found:
+        explained = f"{result.explained * 1000:.1f} mm instead of {result.unexplained * 1000:.1f} mm"
+        return Finding("replay", "error", f"{result.found}: so read, {explained}; {found}", result.fix)
+    if worst.mean > LOST or worst.gap > LOST:
+        fix = (
+            "no shift, sign, order of axes or unit explains it: are the actions OSC_POSE commands at 20 Hz, "
+            "and of the version of the simulator that is installed?"
+        )
+        return Finding("replay", "warning", found, fix)
+    return Finding("replay", "ok", found)
