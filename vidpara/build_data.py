@@ -35,8 +35,9 @@ def build_clips(
         of_source = [episode for episode in episodes if episode.source == path]
         models = [autoencoder, image_encoder]
         cached[path] = cache_frames(
-            of_source, autoencoder.encode, image_encoder, models, cache_folder(config), team, config.on_error
-        )
+            of_source, autoencoder.encode, image_encoder, models, cache_folder(config), team, config.on_error,
+            config.store,
+        )  # fmt: skip
     seen = [episode for episode in episodes if episode.name in cached[episode.source].first]
     training, others, held_out = parts if len(seen) == len(episodes) else split(seen, config)
     unlabelled = [episode for episode in others if config.unlabelled or not episode.labelled]

@@ -61,7 +61,7 @@ def test_units_do_not_matter(units):
 def test_commands_of_another_kind_are_a_warning():
     rng = np.random.default_rng(1)
     finding = actions(motions(lambda a: rng.normal(size=a.shape)))
-    assert finding.verdict == "warning" and "joint commands" in finding.fix
+    assert finding.verdict == "warning" and "Joint commands" in finding.fix
     assert actions(motions(lambda a: 0 * a)).verdict == "warning"
 
 

@@ -24,6 +24,7 @@ from tqdm import tqdm
 
 from vidpara.cli import UserError
 from vidpara.data import cache_notes as notes
+from vidpara.data import store
 from vidpara.data.episode import Episode, OnError
 from vidpara.types import Float, Tensor, UInt8
 
@@ -99,8 +100,9 @@ def cache_frames(
     folder: Path,
     team: Team = ALONE,
     on_error: OnError = "error",
+    shared: str = "",
 ) -> CachedFrames:
-    """Encode the episodes of one source, or map what an earlier call encoded.
+    """Encode the episodes of one source, or map what an earlier call encoded, here or where the URL `shared` points.
 
     Every process of a launch calls this with its own `team` and encodes a share of the episodes on its device, where
     `models` are put for that long. An interrupted call leaves a partial cache whose finished episodes the next one
@@ -112,6 +114,10 @@ def cache_frames(
     path = folder / notes.key_of(episodes, models)
     folder.mkdir(parents=True, exist_ok=True)
     first_one = team.process_index == 0
+    if shared:
+        with FileLock(path.with_suffix(".fetching")):  # one process a machine copies, the others wait for it
+            if not (path / store.INDEX).is_file():
+                store.fetch(path, shared)
     lock = FileLock(path.with_suffix(".lock")) if first_one else nullcontext()
     with lock:  # runs that start side by side want the same cache
         team.wait_for_everyone()
@@ -124,10 +130,13 @@ def cache_frames(
         if first_one and not whole:
             _finish(episodes, path)
             notes.name_stale(folder, episodes)
+        if first_one and shared:
+            store.push(path, shared)
         team.wait_for_everyone()
     if not (path / "index.json").is_file():
         raise UserError(
-            f"{path} was encoded by another process and is not here; put --data.cache on a disk that all machines share"
+            f"{path} was encoded by another process and is not here; put --data.cache on a disk that all machines "
+            "share, or encode on one machine first, with --data.store"
         )
     index = json.loads((path / "index.json").read_text())
     if unreadable := index.get("unreadable"):

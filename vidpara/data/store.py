@@ -1,0 +1,64 @@
+"""Whole caches of latents where machines that share no disk find them: s3://, gs://, file://, whatever fsspec opens."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import fsspec
+
+from vidpara.cli import UserError
+
+INDEX = "index.json"
+"""Written last, there and here: a cache that has it is whole."""
+
+
+def fetch(path: Path, url: str) -> bool:
+    """Copy the cache of this name from `url` to `path`, which appears whole; False if there is none.
+
+    Raises:
+        UserError: the store cannot be reached, or the copy cannot be written.
+    """
+    files, root = _open(url)
+    beside = path.with_suffix(".part")
+    try:
+        if not files.exists(f"{root}/{path.name}/{INDEX}"):
+            return False
+        shutil.rmtree(beside, ignore_errors=True)
+        beside.mkdir(parents=True)
+        for file in files.ls(f"{root}/{path.name}", detail=False):
+            files.get_file(file, str(beside / Path(file).name))
+        shutil.rmtree(path, ignore_errors=True)
+        os.replace(beside, path)
+    except Exception as error:  # every kind of store has errors of its own
+        shutil.rmtree(beside, ignore_errors=True)
+        raise UserError(f"cannot fetch {path.name} from {url}: {error}; check --data.store") from error
+    return True
+
+
+def push(path: Path, url: str) -> None:
+    """Copy the whole cache at `path` to `url`, unless it is there.
+
+    Raises:
+        UserError: the store cannot be written.
+    """
+    files, root = _open(url)
+    folder = f"{root}/{path.name}"
+    try:
+        if files.exists(f"{folder}/{INDEX}"):
+            return
+        files.makedirs(folder, exist_ok=True)
+        for file in sorted(path.iterdir(), key=lambda file: file.name == INDEX):
+            files.put_file(str(file), f"{folder}/{file.name}")
+    except Exception as error:  # as above
+        raise UserError(f"cannot put {path} into {url}: {error}; check --data.store") from error
+
+
+def _open(url: str) -> tuple[Any, str]:
+    try:
+        files, root = fsspec.core.url_to_fs(url)
+    except (ValueError, ImportError) as error:  # an unknown kind, or one whose package is missing
+        raise UserError(f"--data.store {url}: {error}") from error
+    return files, root.rstrip("/")
