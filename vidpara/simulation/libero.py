@@ -158,7 +158,9 @@ class LiberoSimulator:
     def step(self, command: Float[np.ndarray, "7"]) -> tuple[Proprioception, Progress]:
         self._environment.step(command)
         lifted = float(self.world.position(self.goals[0].object)[2]) - self._start_height > LIFTED
-        return self.proprioception(), Progress(lifted, self.succeeded())
+        goal = self.goals[0]
+        apart = self.world.position(goal.object) - self.world.target_position(goal.target)
+        return self.proprioception(), Progress(lifted, self.succeeded(), float(np.linalg.norm(apart[:2])))
 
     def close(self) -> None:
         self._environment.close()
