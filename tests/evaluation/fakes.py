@@ -59,7 +59,8 @@ class PointMass:
         self.opening = 0.0 if closing else 0.08
         self.object = self.position if self.held else np.array([*self.object[:2], TABLE])
         on_goal = bool(np.linalg.norm(self.object - self.goal) < GOAL_RADIUS)
-        return self._state(), Progress(lifted=bool(self.object[2] > 0.03), success=on_goal)
+        away = float(np.linalg.norm((self.object - self.goal)[:2]))
+        return self._state(), Progress(bool(self.object[2] > 0.03), on_goal, away)
 
     def close(self) -> None: ...
 

@@ -85,8 +85,8 @@ def run_episode(
                     if record:
                         frames.append(Frame(simulator.observe(), chunk, point, steps, lifted))
                     return EpisodeResult(start, "PLACE", steps, looks, tuple(frames), away)
-                away = np.linalg.norm(chunk.position[point].numpy() - state.position)
-                if held >= config.steps_per_point and away <= config.tolerance:
+                left = np.linalg.norm(chunk.position[point].numpy() - state.position)
+                if held >= config.steps_per_point and left <= config.tolerance:
                     break
     return EpisodeResult(start, "GRASP" if lifted else "MISS", steps, looks, tuple(frames), away)
 
