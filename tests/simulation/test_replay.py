@@ -55,8 +55,6 @@ def moved(rows: int):
         (scaled(1, 1, 1, 1, 1, 1, -1), "the gripper's sign is inverted"),
         (moved(1), "the actions stand 1 row too late"),
         (moved(-1), "the actions stand 1 row too early"),
-        (moved(2), "the actions stand 2 rows too late"),
-        (scaled(1, 1, -1, 1, 1, 1, 1), "z is negated"),
         (lambda actions: actions[:, [1, 0, 2, 3, 4, 5, 6]], "x and y are swapped"),
         (scaled(*[TRANSLATION] * 3, *[ROTATION] * 3, 1), "the actions are metres and radians"),
     ],
