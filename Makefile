@@ -4,15 +4,15 @@
 
 SHELL := bash
 INSTALLED := .venv/.installed
-THREADS := OMP_NUM_THREADS=$${OMP_NUM_THREADS:-2}
 
 .PHONY: demo test lint setup clean
 
 demo: setup
 	@bash scripts/demo.sh
 
+# One thread and one process a core: most tests are the simulator or small tensors, which more threads do not hasten.
 test: setup
-	$(THREADS) .venv/bin/python -m pytest
+	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} .venv/bin/python -m pytest -n auto --maxprocesses 8 --dist worksteal
 
 lint: setup
 	.venv/bin/ruff check .

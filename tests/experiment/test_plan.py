@@ -112,8 +112,18 @@ def test_a_part_of_a_plan_has_the_same_steps_and_those_they_need(tmp_path: Path)
     assert [cell.name for cell in part.cells] == ["joint-seed1"]
     assert list(part.steps) == ["rollouts", "check", "joint-seed1 train", "joint-seed1 evaluate"]
     assert part.steps.items() <= whole.steps.items()
-    with pytest.raises(UserError, match="no cell of 'small' has 'jiont'"):
+    with pytest.raises(UserError, match=r"no cell of 'small' has 'jiont'.*two_stage-seed0-demos4"):
         select(whole, ["jiont"])
+
+
+def test_a_part_of_a_name_is_made_of_its_words(tmp_path: Path):
+    whole = planned(tmp_path)
+    assert [cell.name for cell in select(whole, ["demos4"]).cells] == [
+        "two_stage-seed0-demos4",
+        "two_stage-seed1-demos4",
+    ]
+    with pytest.raises(UserError, match="has 'demos1' in its name"):  # not demos16
+        select(whole, ["demos1"])
 
 
 def test_another_size_does_not_overwrite_the_results(tmp_path: Path):

@@ -106,15 +106,18 @@ def plan(experiment: Experiment, overlays: Sequence[str] = ()) -> Plan:
 def select(plan: Plan, parts: Sequence[str]) -> Plan:
     """The plan of only those cells that have one of `parts` in their names, steps of the first part's cells first.
 
+    A part is one or several of the name's words between hyphens: `joint` does not take `joint_with_video-seed0`.
+
     Raises:
         UserError: a part is in no cell's name.
     """
     cells: list[Cell] = []
     steps: dict[str, Step] = {}
     for part in parts:
-        found = [cell for cell in plan.cells if part in cell.name]
+        found = [cell for cell in plan.cells if f"-{part}-" in f"-{cell.name}-"]
         if not found:
-            raise UserError(f"no cell of '{plan.experiment.name}' has '{part}' in its name")
+            names = ", ".join(cell.name for cell in plan.cells)
+            raise UserError(f"no cell of '{plan.experiment.name}' has '{part}' in its name; the cells: {names}")
         cells += [cell for cell in found if cell not in cells]
         needed = _needed(plan, found)
         steps |= {name: step for name, step in plan.steps.items() if name in needed and name not in steps}
