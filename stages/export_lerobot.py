@@ -5,13 +5,17 @@ python stages/export_lerobot.py --rollouts data/grid.hdf5 --output data/grid_ler
 
 from vidpara.cli import main
 from vidpara.config import ExportLeRobotConfig
-from vidpara.data.rollouts import read_episodes, read_task
+from vidpara.data.rollouts import read_episodes
 from vidpara.data.write_lerobot import write_dataset
 
 
 def run(config: ExportLeRobotConfig, argv: list[str]) -> None:
-    episodes = read_episodes(config.rollouts, config.camera, config.size)[: config.demos or None]
-    frames = write_dataset(episodes, read_task(config.rollouts), config)
+    episodes = [
+        episode
+        for file in config.rollouts
+        for episode in read_episodes(file, config.camera, config.size)[: config.demos or None]
+    ]
+    frames = write_dataset(episodes, config)
     print(f"{len(episodes)} episodes, {frames} frames -> {config.output}")
 
 

@@ -241,3 +241,12 @@ def test_what_cannot_be_read_is_skipped_by_name_and_count_when_that_is_asked_for
     assert said.count("were skipped") == 2
     with pytest.raises(UserError, match=r"no episode of .*absent\.hdf5 can be read"):
         read_sources(DataConfig(rollouts=(tmp_path / "absent.hdf5",), on_error="skip"))
+
+
+def test_tasks_choose_episodes_by_their_instruction(tmp_path: Path):
+    push, pull = (write(tmp_path / f"{verb}_the_line_demo.hdf5") for verb in ("push", "pull"))
+    config = DataConfig(rollouts=(push, pull))
+    assert {episode.source for episode in read_sources(replace(config, tasks=("Pull the",)))} == {pull}
+    assert len(read_sources(replace(config, tasks=("push", "PULL")))) == len(read_sources(config))
+    with pytest.raises(UserError, match=r"'lift' is in no .*there are: pull the line; push the line"):
+        read_sources(replace(config, tasks=("push", "lift")))

@@ -62,7 +62,9 @@ def found(path: Path) -> dict[str, Finding]:
 def test_nothing_is_found_in_right_data(path):
     findings = found(path)
     assert {finding.verdict for finding in findings.values()} == {"ok"}
-    assert list(findings) == ["frames", "poses", "gripper", "view", "orientation", "clock", "camera"]
+    checks = ["frames", "instructions", "poses", "gripper", "view", "orientation", "clock", "camera"]
+    assert list(findings) == checks
+    assert findings["instructions"].found == f"1 of them: 'rollouts' ({len(read_episodes(path))})"
 
 
 FLIPS = {

@@ -22,16 +22,18 @@ from vidpara.data.write_lerobot import write_dataset
 
 @pytest.fixture
 def config(tmp_path: Path) -> ExportLeRobotConfig:
-    return ExportLeRobotConfig(write(tmp_path / "rollouts.hdf5", smooth=True), tmp_path / "dataset", crf=10)
+    file = write(tmp_path / "push_the_line_demo.hdf5", smooth=True)
+    return ExportLeRobotConfig((file,), tmp_path / "dataset", crf=10)
 
 
 def export(config: ExportLeRobotConfig) -> int:
-    return write_dataset(read_episodes(config.rollouts, size=config.size), "push the line", config)
+    episodes = [each for file in config.rollouts for each in read_episodes(file, size=config.size)]
+    return write_dataset(episodes, config)
 
 
 def test_an_export_reads_back_to_the_same_poses_and_nearly_the_same_frames(config):
     assert export(config) == 3 * FRAMES
-    found, truth = read_sources(DataConfig(rollouts=(config.output,))), read_episodes(config.rollouts)
+    found, truth = read_sources(DataConfig(rollouts=(config.output,))), read_episodes(config.rollouts[0])
     for ours, original in zip(found, truth, strict=True):
         for name in ("position", "rotation", "opening", "pixel", "gripper"):
             torch.testing.assert_close(getattr(ours, name), getattr(original, name), atol=1e-6, rtol=1e-6)
@@ -41,13 +43,13 @@ def test_an_export_reads_back_to_the_same_poses_and_nearly_the_same_frames(confi
 
 def test_a_resized_export_takes_the_camera_along(config):
     export(replace(config, size=(16, 48)))
-    found, truth = read_sources(DataConfig(rollouts=(config.output,))), read_episodes(config.rollouts)
+    found, truth = read_sources(DataConfig(rollouts=(config.output,))), read_episodes(config.rollouts[0])
     assert found[0].image_size == (16, 48)
     torch.testing.assert_close(found[0].pixel, truth[0].pixel * torch.tensor([48 / SIZE, 16 / SIZE]))
 
 
 def test_a_rows_action_is_the_one_taken_after_its_frame(config):
-    with h5py.File(config.rollouts) as file:
+    with h5py.File(config.rollouts[0]) as file:
         actions = file["data/demo_0/actions"][:]
     export(config)
     written = pq.read_table(config.output / "data/chunk-000/file-000.parquet")["action"].to_pylist()
@@ -72,3 +74,26 @@ def test_nothing_is_overwritten_and_odd_sizes_are_refused(config):
     export(config)
     with pytest.raises(UserError, match="exists; remove it or give another --output"):
         export(config)
+
+
+def test_every_file_brings_its_task(config, tmp_path: Path):
+    other = write(tmp_path / "KITCHEN_SCENE1_pull_the_line_demo.hdf5", smooth=True)
+    told = write(tmp_path / "told.hdf5", smooth=True)
+    with h5py.File(told, "r+") as file:
+        file["data"].attrs["problem_info"] = json.dumps({"language_instruction": ["lift", "the", "line"]})
+    config = replace(config, rollouts=(*config.rollouts, other, told))
+    assert export(config) == 9 * FRAMES
+    expected = ["push the line", "KITCHEN SCENE1 pull the line", "lift the line"]
+    back = read_sources(DataConfig(rollouts=(config.output,)))
+    assert [episode.task for episode in back] == [task for task in expected for _ in range(3)]
+    rows = pq.read_table(config.output / "data/chunk-000/file-000.parquet")["task_index"].to_pylist()
+    tasks = pq.read_table(config.output / "meta/tasks.parquet").to_pydict()
+    assert [tasks["task"][tasks["task_index"].index(row)] for row in rows[:: 3 * FRAMES]] == expected
+    assert json.loads((config.output / "meta/info.json").read_text())["total_tasks"] == 3
+
+
+def test_files_of_two_image_sizes_are_named(config, tmp_path: Path):
+    episodes = read_episodes(config.rollouts[0])
+    episodes += read_episodes(write(tmp_path / "small.hdf5", smooth=True), size=(16, 16))
+    with pytest.raises(UserError, match=r"push_the_line.*small\.hdf5.*--size ROWS COLUMNS"):
+        write_dataset(episodes, config)

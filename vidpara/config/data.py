@@ -60,6 +60,8 @@ class DataConfig:
     """LIBERO HDF5 files, LeRobotDataset folders (or `hf://OWNER/NAME`), folders of videos; see docs/data.md."""
     weights: tuple[float, ...] = ()
     """How often each of `rollouts` is drawn, one number each; without them every clip is drawn equally often."""
+    tasks: tuple[str, ...] = ()
+    """Use only episodes whose instruction contains one of these, in any case of letters."""
     camera: str | tuple[str, ...] = "agentview"
     """Of LIBERO files and LeRobotDatasets: whose images are seen. One name, or one for each of `rollouts`."""
     cameras: Path | None = None

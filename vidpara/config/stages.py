@@ -170,14 +170,15 @@ class ExportConfig:
 class ExportLeRobotConfig:
     """`stages/export_lerobot.py`: LIBERO HDF5 -> LeRobotDataset v3.0."""
 
-    rollouts: Path = Path("data/rollouts.hdf5")
+    rollouts: tuple[Path, ...] = (Path("data/rollouts.hdf5"),)
+    """LIBERO HDF5 files, one after the other; each brings its task."""
     output: Path = Path("data/lerobot")
     """Folder of the dataset; it must not exist yet."""
     camera: str = "agentview"
     demos: int = 0
-    """Export only the first N demos; 0 exports all."""
+    """Export only the first N demos of each file; 0 exports all."""
     size: tuple[int, int] | None = None
-    """Rows and columns that images are resized to, the camera with them; None keeps the file's size."""
+    """Rows and columns that images are resized to, the camera with them; None keeps the files' size."""
     fps: int = 20
     crf: int = 18
     """Quality of the H.264 videos: 0 is lossless, 18 is hardly visible, 30 is small."""

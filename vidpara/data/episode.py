@@ -87,6 +87,8 @@ class Episode:
     in_view: Bool[torch.Tensor, "T"]
     labelled: bool = True
     has_rotation: bool = True
+    task: str = ""
+    """What the robot was told to do; empty where nothing says."""
 
     def __len__(self) -> int:
         return len(self.position)
@@ -163,6 +165,7 @@ def labelled(
     stored_size: tuple[int, int],
     size: tuple[int, int] | None,
     poses: Poses,
+    task: str = "",
 ) -> Episode:
     """An episode with actions. `camera` belongs to images of `stored_size`, which are resized to `size`.
 
@@ -186,7 +189,7 @@ def labelled(
     in_view = inside(pixel, *size)
     seen = (pixel.nan_to_num(), in_view)
     parts = (source, name, frames, times, lens, size, stored_size, *poses[:4], *seen)
-    return Episode(*parts, has_rotation=poses.has_rotation)
+    return Episode(*parts, has_rotation=poses.has_rotation, task=task)
 
 
 def video_only(
@@ -196,6 +199,7 @@ def video_only(
     times: Float[np.ndarray, "T"],
     stored_size: tuple[int, int],
     size: tuple[int, int] | None,
+    task: str = "",
 ) -> Episode:
     """An episode without actions: it serves stage one, and the video loss of stage two.
 
@@ -211,7 +215,7 @@ def video_only(
     camera.intrinsics[:2, 2], camera.world_from_camera[2, 3] = middle, -1.0
     pixel, in_view = middle.repeat(length, 1), torch.zeros(length, dtype=torch.bool)
     parts = (source, name, frames, times, camera, size, stored_size, *nowhere[:4], pixel, in_view)
-    return Episode(*parts, labelled=False, has_rotation=False)
+    return Episode(*parts, labelled=False, has_rotation=False, task=task)
 
 
 def at_rate(episode: Episode, fps: float) -> Episode:

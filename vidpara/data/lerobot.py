@@ -73,10 +73,12 @@ def read_dataset(source: Path, folder: Path, config: DataConfig, camera: str) ->
         lens = camera_of(where, part, entry.facts, stored, camera, config)
         if lens is None:
             without += 1
-            episodes.append(video_only(source, entry.name, frames, times, stored, config.size))
+            episodes.append(video_only(source, entry.name, frames, times, stored, config.size, entry.task))
         else:
             poses = poses_of(where, part, known, config.lerobot)
-            episodes.append(labelled(source, entry.name, frames, times, lens, stored, config.size, poses))
+            episodes.append(
+                labelled(source, entry.name, frames, times, lens, stored, config.size, poses, entry.task)
+            )
     if without:
         print(
             f"{source}: {without} of {len(episodes)} episodes have no parameters of camera '{camera}', so their "

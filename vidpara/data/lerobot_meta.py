@@ -69,6 +69,11 @@ class Entry(NamedTuple):
     def name(self) -> str:
         return f"episode_{self.number:06d}"
 
+    @property
+    def task(self) -> str:
+        """The instruction; several are joined."""
+        return "; ".join(map(str, self.facts.get("tasks") or ()))
+
 
 def read_info(source: Path, folder: Path) -> Dataset:
     file = folder / INFO

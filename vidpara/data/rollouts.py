@@ -60,8 +60,8 @@ def read_episodes(
     """
     names = demo_names(path)
     with open_file(path) as file:
-        demos = file["data"]
-        reads = (partial(_read, path, demos[name], name, camera, size) for name in names)
+        demos, task = file["data"], _task(file["data"], path)
+        reads = (partial(_read, path, demos[name], name, camera, size, task) for name in names)
         return list(readable(reads, on_error))
 
 
@@ -91,15 +91,19 @@ def read_fingers(episode: Episode) -> Float[np.ndarray, "T 2"]:
         return np.asarray(file[f"data/{episode.name}/obs/gripper_states"], np.float32)
 
 
-def read_task(path: Path) -> str:
-    """The file's instruction in words, or its name where it holds none."""
-    with open_file(path) as file:
-        problem = file["data"].attrs.get("problem_info", "{}")
-    words = json.loads(problem).get("language_instruction", "")
-    return " ".join(words if isinstance(words, list) else [words]).strip('" ') or path.stem
+def _task(data: h5py.Group, path: Path) -> str:
+    """The file's instruction in words, or its name's words where it holds none: LIBERO names a file after its task."""
+    try:
+        words = json.loads(str(data.attrs.get("problem_info", "{}"))).get("language_instruction", "")
+    except (ValueError, AttributeError):  # not JSON, or no mapping
+        words = ""
+    told = " ".join(map(str, words) if isinstance(words, list) else [str(words)]).strip('" ')
+    return told or path.stem.removesuffix("_demo").replace("_", " ")
 
 
-def _read(path: Path, demo: h5py.Group, name: str, camera: str, size: tuple[int, int] | None) -> Episode:
+def _read(
+    path: Path, demo: h5py.Group, name: str, camera: str, size: tuple[int, int] | None, task: str
+) -> Episode:
     where = f"{path}: {name}"
     observations = demo.get("obs")
     if not isinstance(observations, h5py.Group):
@@ -121,7 +125,7 @@ def _read(path: Path, demo: h5py.Group, name: str, camera: str, size: tuple[int,
     frames_of = RolloutFrames(path, name, camera)
     poses = Poses(position, rotation, opening, gripper)
     times = np.arange(frames) / CONTROL_RATE
-    return labelled(path, name, frames_of, times, lens, (rows, columns), size, poses)
+    return labelled(path, name, frames_of, times, lens, (rows, columns), size, poses, task)
 
 
 def _pose(observations: h5py.Group, where: str) -> tuple[torch.Tensor, torch.Tensor]:

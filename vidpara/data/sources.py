@@ -27,6 +27,8 @@ def read_sources(config: DataConfig) -> list[Episode]:
     episodes = [episode for source in found for episode in source]
     if not episodes:
         raise UserError(f"no episode of {', '.join(map(str, config.rollouts))} can be read")
+    if config.tasks:
+        episodes = _of_tasks(episodes, config.tasks)
     sizes = {episode.image_size: episode for episode in episodes}
     if len(sizes) > 1:
         found = ", ".join(f"{size} in {episode.source}: {episode.name}" for size, episode in sizes.items())
@@ -41,6 +43,21 @@ def read_sources(config: DataConfig) -> list[Episode]:
             file=sys.stderr,
         )
     return episodes
+
+
+def _of_tasks(episodes: list[Episode], tasks: tuple[str, ...]) -> list[Episode]:
+    """Episodes whose instruction contains one of `tasks`.
+
+    Raises:
+        UserError: one of them is in no instruction.
+    """
+    known = sorted({episode.task for episode in episodes})
+    for task in tasks:
+        if not any(task.lower() in each.lower() for each in known):
+            raise UserError(
+                f"data.tasks '{task}' is in no episode's instruction; there are: {'; '.join(known) or 'none'}"
+            )
+    return [e for e in episodes if any(task.lower() in e.task.lower() for task in tasks)]
 
 
 def cameras_of(config: DataConfig) -> tuple[str, ...]:

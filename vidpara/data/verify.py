@@ -7,6 +7,7 @@ mirrored or shifted images, a wrong camera and wrong poses all break that.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Literal, NamedTuple
 
@@ -28,8 +29,16 @@ JUMP = 0.08
 OUT_OF_VIEW = 0.05
 """Share of moments with the end effector outside the image from which it is worth a word."""
 GOES_ALONG = 0.04
-"""Share of the motion that must go with the end effector. Our own rollouts give 0.12,
-with a camera off by a thirtieth of the image 0.03 and less, unless it is off towards the arm, which moves alike."""
+"""Share of the motion that must go with the end effector. Our own rollouts give 0.12, with a camera off by a thirtieth
+of the image 0.03 and less, unless it is off towards the arm, which moves alike."""
+SHIFTS = (0, -9, -6, -4, -2, 2, 4, 6, 9)
+"""Frames by which poses may be late or early."""
+CLEAR = 1.5
+"""How much better another moment's poses must fit to be named."""
+
+
+TASKS = 10
+"""Instructions that are shown."""
 
 
 class Finding(NamedTuple):
@@ -60,10 +69,6 @@ class Pairs(NamedTuple):
     """Largest squared difference of a patch of the two."""
 
 
-SHIFTS = (0, -9, -6, -4, -2, 2, 4, 6, 9)
-"""Frames by which poses may be late or early."""
-CLEAR = 1.5
-"""How much better another moment's poses must fit to be named."""
 Turn = Callable[[Float[np.ndarray, "n h w"]], Float[np.ndarray, "n h2 w2"]]
 TURNS: dict[str, Turn] = {
     "as they are": lambda x: x,
@@ -81,6 +86,7 @@ TURNS: dict[str, Turn] = {
 def verify(episodes: Sequence[Episode]) -> Iterator[Finding]:
     """All checks of one source's episodes, the cheap ones first."""
     yield _readable(episodes)
+    yield tasks(episodes)
     labelled = [episode for episode in episodes if episode.labelled]
     if not labelled:
         yield Finding(
@@ -98,6 +104,15 @@ def verify(episodes: Sequence[Episode]) -> Iterator[Finding]:
     yield orientation(pairs)
     yield clock(films)
     yield camera(pairs)
+
+
+def tasks(episodes: Sequence[Episode]) -> Finding:
+    """What the robot was told to do, and how often."""
+    counts = Counter(episode.task for episode in episodes)
+    named = [f"'{task}' ({count})" for task, count in counts.most_common() if task]
+    without = f"; {counts['']} of {len(episodes)} episodes have none" if counts[""] else ""
+    shown = "; ".join(named[:TASKS]) + (f" and {len(named) - TASKS} others" if len(named) > TASKS else "")
+    return Finding("instructions", "ok", f"{len(named)} of them: {shown}{without}" if named else "none")
 
 
 def _readable(episodes: Sequence[Episode]) -> Finding:

@@ -47,13 +47,18 @@ class Columns(NamedTuple):
     world_from_camera: Float[np.ndarray, "T 16"]
 
 
-def write_dataset(episodes: Sequence[Episode], task: str, config: ExportLeRobotConfig) -> int:
+def write_dataset(episodes: Sequence[Episode], config: ExportLeRobotConfig) -> int:
     """Write the episodes to `config.output`, which appears only when it is complete; returns the number of frames.
 
     Raises:
-        UserError: the folder exists, or the images have an odd number of rows or columns.
+        UserError: the folder exists, or the images differ in size or have an odd number of rows or columns.
     """
     size = episodes[0].image_size
+    if other := next((episode for episode in episodes if episode.image_size != size), None):
+        raise UserError(
+            f"{episodes[0].source} has images of {size} rows and columns, {other.source} of {other.image_size}; "
+            "resize all with --size ROWS COLUMNS"
+        )
     if config.output.exists():
         raise UserError(f"{config.output} exists; remove it or give another --output")
     if size[0] % 2 or size[1] % 2:
@@ -67,11 +72,13 @@ def write_dataset(episodes: Sequence[Episode], task: str, config: ExportLeRobotC
         f"camera.{config.camera}.world_from_camera": [f"t{i}{j}" for i in range(4) for j in range(4)],
     }
     key = f"observation.images.{config.camera}"
-    facts = [*_write_episodes(unfinished, episodes, task, key, list(vectors), config)]
+    tasks = list(dict.fromkeys(episode.task for episode in episodes))
+    facts = [*_write_episodes(unfinished, episodes, tasks, key, list(vectors), config)]
     _write_table(unfinished / EPISODES, pa.Table.from_pylist(facts))
-    _write_task(unfinished / "meta/tasks.parquet", task)
+    _write_tasks(unfinished / "meta/tasks.parquet", tasks)
     total = sum(len(episode) for episode in episodes)
-    _write_json(unfinished / "meta/info.json", _info(vectors, key, size, len(episodes), total, config.fps))
+    counts = {"total_episodes": len(episodes), "total_frames": total, "total_tasks": len(tasks)}
+    _write_json(unfinished / "meta/info.json", _info(vectors, key, size, counts, config.fps))
     _write_json(unfinished / "meta/stats.json", _together(facts))
     os.replace(unfinished, config.output)
     return total
@@ -80,7 +87,7 @@ def write_dataset(episodes: Sequence[Episode], task: str, config: ExportLeRobotC
 def _write_episodes(
     folder: Path,
     episodes: Iterable[Episode],
-    task: str,
+    tasks: Sequence[str],
     key: str,
     names: Sequence[str],
     config: ExportLeRobotConfig,
@@ -97,11 +104,11 @@ def _write_episodes(
             video = folder / VIDEO.format(video_key=key, chunk_index=chunk, file_index=file)
             _write_video(video, images, config)
             columns = dict(zip(names, demo_columns(episode), strict=True))
-            table = _table(columns, number, first, config.fps)
+            table = _table(columns, number, first, tasks.index(episode.task), config.fps)
             writer = writer or stack.enter_context(pq.ParquetWriter(data, table.schema))
             writer.write_table(table)
             yield {
-                "episode_index": number, "tasks": [task], "length": count,
+                "episode_index": number, "tasks": [episode.task], "length": count,
                 "data/chunk_index": 0, "data/file_index": 0,
                 "dataset_from_index": first, "dataset_to_index": first + count,
                 f"videos/{key}/chunk_index": chunk, f"videos/{key}/file_index": file,
@@ -123,7 +130,9 @@ def demo_columns(episode: Episode) -> Columns:
     return Columns(*(value.astype(np.float32) for value in values))
 
 
-def _table(columns: Mapping[str, Float[np.ndarray, "T n"]], number: int, first: int, fps: int) -> pa.Table:
+def _table(
+    columns: Mapping[str, Float[np.ndarray, "T n"]], number: int, first: int, task: int, fps: int
+) -> pa.Table:
     count = len(next(iter(columns.values())))
     frame = np.arange(count)
     table = {
@@ -131,19 +140,19 @@ def _table(columns: Mapping[str, Float[np.ndarray, "T n"]], number: int, first: 
         for name, value in columns.items()
     }
     table["timestamp"] = pa.array((frame / fps).astype(np.float32))
-    for name, value in _counters(frame, number, first).items():
+    for name, value in _counters(frame, number, first, task).items():
         table[name] = pa.array(value)
     return pa.table(table)
 
 
-def _counters(frame: np.ndarray, number: int, first: int) -> dict[str, np.ndarray]:
-    """lerobot's own columns; there is one task."""
+def _counters(frame: np.ndarray, number: int, first: int, task: int) -> dict[str, np.ndarray]:
+    """lerobot's own columns."""
     none = np.zeros_like(frame)
     return {
         "frame_index": frame,
         "episode_index": none + number,
         "index": frame + first,
-        "task_index": none,
+        "task_index": none + task,
     }
 
 
@@ -188,7 +197,7 @@ def _together(facts: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
 
 
 def _info(
-    vectors: Mapping[str, list[str]], key: str, size: tuple[int, int], episodes: int, frames: int, fps: int
+    vectors: Mapping[str, list[str]], key: str, size: tuple[int, int], counts: Mapping[str, int], fps: int
 ) -> dict[str, Any]:
     features: dict[str, Any] = {
         name: {"dtype": "float32", "shape": [len(labels)], "names": labels}
@@ -202,17 +211,18 @@ def _info(
         },
     }  # fmt: skip
     features["timestamp"] = {"dtype": "float32", "shape": [1], "names": None}
-    for name in _counters(np.zeros(0, int), 0, 0):
+    for name in _counters(np.zeros(0, int), 0, 0, 0):
         features[name] = {"dtype": "int64", "shape": [1], "names": None}
     return {
-        "codebase_version": "v3.0", "robot_type": "panda", "total_episodes": episodes, "total_frames": frames,
-        "total_tasks": 1, "chunks_size": CHUNK, "data_files_size_in_mb": DATA_MB, "video_files_size_in_mb": VIDEO_MB,
-        "fps": fps, "splits": {"train": f"0:{episodes}"}, "data_path": DATA, "video_path": VIDEO, "features": features,
+        "codebase_version": "v3.0", "robot_type": "panda", **counts,
+        "chunks_size": CHUNK, "data_files_size_in_mb": DATA_MB, "video_files_size_in_mb": VIDEO_MB,
+        "fps": fps, "splits": {"train": f"0:{counts['total_episodes']}"},
+        "data_path": DATA, "video_path": VIDEO, "features": features,
     }  # fmt: skip
 
 
-def _write_task(file: Path, task: str) -> None:
-    """A table whose index, as pandas notes it, is the task's words."""
+def _write_tasks(file: Path, tasks: Sequence[str]) -> None:
+    """A table whose index, as pandas notes it, are the tasks' words."""
     index = {
         "name": "task",
         "field_name": "task",
@@ -228,7 +238,7 @@ def _write_task(file: Path, task: str) -> None:
         "numpy_type": "int64",
     }
     note = {"index_columns": ["task"], "column_indexes": [], "columns": [value, index]}
-    table = pa.table({"task_index": pa.array([0]), "task": pa.array([task])})
+    table = pa.table({"task_index": pa.array(range(len(tasks))), "task": pa.array(tasks)})
     _write_table(file, table.replace_schema_metadata({"pandas": json.dumps(note)}))
 
 

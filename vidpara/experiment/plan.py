@@ -117,7 +117,9 @@ def select(plan: Plan, parts: Sequence[str]) -> Plan:
         found = [cell for cell in plan.cells if f"-{part}-" in f"-{cell.name}-"]
         if not found:
             names = ", ".join(cell.name for cell in plan.cells)
-            raise UserError(f"no cell of '{plan.experiment.name}' has '{part}' in its name; the cells: {names}")
+            raise UserError(
+                f"no cell of '{plan.experiment.name}' has '{part}' in its name; the cells: {names}"
+            )
         cells += [cell for cell in found if cell not in cells]
         needed = _needed(plan, found)
         steps |= {name: step for name, step in plan.steps.items() if name in needed and name not in steps}

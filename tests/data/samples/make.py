@@ -15,7 +15,7 @@ import numpy as np
 from lerobot.datasets.lerobot_dataset import CODEBASE_VERSION, LeRobotDataset  # pyright: ignore[reportMissingImports]
 from PIL import Image
 
-from vidpara.data.rollouts import read_episodes, read_task
+from vidpara.data.rollouts import read_episodes
 from vidpara.data.write_lerobot import ACTION, STATE, demo_columns
 
 HERE = Path(__file__).parent
@@ -26,7 +26,7 @@ DEMOS = ("demo_130", "demo_239")
 
 def make(rollouts: Path, version: str) -> None:
     assert version == CODEBASE_VERSION, f"the installed lerobot writes {CODEBASE_VERSION}"
-    folder, task = HERE / version, read_task(rollouts)
+    folder = HERE / version
     shutil.rmtree(folder, ignore_errors=True)
     camera = {"camera.agentview.intrinsics": 9, "camera.agentview.world_from_camera": 16}
     features = {
@@ -48,9 +48,9 @@ def make(rollouts: Path, version: str) -> None:
             frame = dict(zip(["observation.state", "action", *camera], rows, strict=True))
             frame["observation.images.agentview"] = image
             if version == "v3.0":
-                dataset.add_frame({**frame, "task": task})
+                dataset.add_frame({**frame, "task": episodes[name].task})
             else:
-                dataset.add_frame(frame, task)
+                dataset.add_frame(frame, episodes[name].task)
         dataset.save_episode()
     if version == "v3.0":
         dataset.finalize()
