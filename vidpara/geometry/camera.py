@@ -95,6 +95,25 @@ def resize_images(images: UInt8[Tensor, "n h w 3"], size: tuple[int, int]) -> UI
     return resized.round().clamp(0, 255).byte().movedim(1, -1).contiguous()
 
 
+def translate(image: Float[Tensor, "*b c h w"], right: int, down: int) -> Float[Tensor, "*b c h w"]:
+    """Move an image's content by whole pixels (or latents by whole cells); edges are repeated.
+
+    The same as cutting another window out of a larger image; `translate_camera` is for its camera.
+    """
+    rows, columns = image.shape[-2:]
+    reach = (max(right, 0), max(-right, 0), max(down, 0), max(-down, 0))
+    padded = F.pad(image, reach, mode="replicate")
+    top, left = max(-down, 0), max(-right, 0)
+    return padded[..., top : top + rows, left : left + columns]
+
+
+def translate_camera(camera: Camera, right: float, down: float) -> Camera:
+    """The camera of an image whose content was moved by so many pixels: its principal point moves along."""
+    intrinsics = camera.intrinsics.clone()
+    intrinsics[..., :2, 2] += torch.tensor([right, down]).to(intrinsics)
+    return camera._replace(intrinsics=intrinsics)
+
+
 def crop_and_resize(
     image: Float[Tensor, "*b c h w"],
     camera: Camera,
