@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from itertools import pairwise
 
 import torch
 from torch import nn
@@ -16,7 +15,7 @@ from vidpara.heads.pixel import PixelHead
 from vidpara.heads.regression import RegressionHead
 from vidpara.models.autoencoder import Autoencoder
 from vidpara.models.cuda_graph import Replayed
-from vidpara.models.diffusion import denoising_loss, noise_levels, precondition, sample_sigma
+from vidpara.models.diffusion import denoising_loss, noise_levels, sample_sigma
 from vidpara.models.dinov3 import ImageModel
 from vidpara.models.svd import VideoModel
 from vidpara.types import ActionChunk, Batch, Camera, Features, Float, Observation, Start, Tensor
@@ -211,11 +210,7 @@ class VideoPolicy(Policy):
         still = torch.zeros(len(present), device=present.device)
         levels = noise_levels(diffusion.sigma_max, config.sigma, config.denoising_steps).to(present)
         clip = noise.expand(len(present), -1, -1, -1, -1) * levels[0]
-        for now, following in pairwise(levels):
-            prediction, _ = self.backbone.predict(clip, now.expand(len(present)), present, context, still)
-            c = precondition(now)
-            denoised = c.skip * clip + c.out * prediction.float()
-            clip = denoised + following / now * (clip - denoised)
+        clip = self.backbone.denoise(clip, levels, present, context)
         return self.read(clip, levels[-1].expand(len(present)), present, context, still)
 
     def _read(self, clip: Tensor, level: Tensor, present: Tensor, context: Tensor, still: Tensor) -> Features:

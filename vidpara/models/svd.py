@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -100,17 +101,32 @@ class VideoModel(nn.Module):
         steps: int,
         generator: torch.Generator | None = None,
     ) -> Float[Tensor, "b t c h w"]:
-        """Sample a clip that starts at `present`, with diffusers' Euler sampler."""
+        """Sample a clip that starts at `present`, at the noise levels of diffusers' sampler."""
         sampler = scheduler(self.diffusion)
-        sampler.set_timesteps(steps, device=present.device)
-        sampler.is_scale_input_called = True  # `predict` scales its input itself; spares the user a warning
+        sampler.set_timesteps(steps)
         shape = (len(present), frames, *present.shape[1:])
-        clip = torch.randn(shape, generator=generator, device=present.device) * sampler.init_noise_sigma
+        noise = torch.randn(shape, generator=generator, device=present.device)
+        return self.denoise(
+            noise * sampler.init_noise_sigma, sampler.sigmas.to(present.device), present, context
+        )
+
+    def denoise(
+        self,
+        clip: Float[Tensor, "b t c h w"],
+        levels: Float[Tensor, "levels"],
+        present: Float[Tensor, "b c h w"],
+        context: Float[Tensor, "b n d"],
+    ) -> Float[Tensor, "b t c h w"]:
+        """Bring a clip of noise level `levels[0]` to `levels[-1]`, an Euler step each (Karras et al. 2022, algorithm 1).
+
+        A single level leaves the clip as it is.
+        """
         still = torch.zeros(len(present), device=present.device)
-        for timestep, sigma in zip(sampler.timesteps, sampler.sigmas, strict=False):
-            level = sigma.to(present.device).expand(len(present))
-            prediction, _ = self.predict(clip, level, present, context, still)
-            clip = sampler.step(prediction.float(), timestep, clip, return_dict=False)[0]
+        for now, following in pairwise(levels):
+            prediction, _ = self.predict(clip, now.expand(len(present)), present, context, still)
+            c = precondition(now)
+            denoised = c.skip * clip + c.out * prediction.float()
+            clip = denoised + following / now * (clip - denoised)
         return clip
 
 
