@@ -69,9 +69,6 @@ class ControllerConfig:
     ensemble: float | None = None
     """ACT's temporal ensembling: a point is the mean of all plans for its moment, weighted by exp(-ensemble * i) from
     the oldest plan on (0.01 in the paper). Needs `execute` 1."""
-    arrive: bool = False
-    """The gripper opens or closes when the point is reached (or `steps_per_point` have not sufficed), instead of on the
-    way there: demonstrations stop before they do."""
     rotation: Literal["zero", "predicted"] = "zero"
     gain: float = 1.4
     tolerance: float = 0.01

@@ -67,7 +67,6 @@ def run_episode(
     frames: list[Frame] = []
     seen_from = np.full(3, np.inf)
     plans = None if config.ensemble is None else Plans(config)
-    closed = False
     while steps < max_steps:
         observation = simulator.observe()
         chunk, looks = _checked(ask(observation), config), looks + 1
@@ -79,17 +78,14 @@ def run_episode(
             if record and steps < max_steps:
                 seen = simulator.observe() if point else observation
                 frames.append(Frame(seen, chunk, point, steps, lifted))
-            left = _distance(state, chunk, point)
             for held in range(1, min(config.max_steps_per_point, max_steps - steps) + 1):
-                if not config.arrive or left <= config.tolerance or held > config.steps_per_point:
-                    closed = bool(chunk.gripper[point] > CLOSED)
-                state, progress = simulator.step(_command(state, chunk, point, closed, config))
+                state, progress = simulator.step(_command(state, chunk, point, config))
                 steps, lifted, away = steps + 1, lifted or progress.lifted, progress.away
                 if progress.success:
                     if record:
                         frames.append(Frame(simulator.observe(), chunk, point, steps, lifted))
                     return EpisodeResult(start, "PLACE", steps, looks, tuple(frames), away)
-                left = _distance(state, chunk, point)
+                left = np.linalg.norm(chunk.position[point].numpy() - state.position)
                 if held >= config.steps_per_point and left <= config.tolerance:
                     break
     return EpisodeResult(start, "GRASP" if lifted else "MISS", steps, looks, tuple(frames), away)
@@ -127,15 +123,12 @@ class Plans:
         return chunk._replace(position=position, gripper=gripper)
 
 
-def _distance(state: Proprioception, chunk: ActionChunk, point: int) -> float:
-    return float(np.linalg.norm(chunk.position[point].numpy() - state.position))
-
-
 def _command(
-    state: Proprioception, chunk: ActionChunk, point: int, closed: bool, config: ControllerConfig
+    state: Proprioception, chunk: ActionChunk, point: int, config: ControllerConfig
 ) -> Float[np.ndarray, "7"]:
     rotation = chunk.rotation[point].double().numpy() if config.rotation == "predicted" else None
-    return servo.command(state, chunk.position[point].double().numpy(), rotation, float(closed), config)
+    closed = float(chunk.gripper[point] > CLOSED)
+    return servo.command(state, chunk.position[point].double().numpy(), rotation, closed, config)
 
 
 def _checked(chunk: ActionChunk, config: ControllerConfig) -> ActionChunk:

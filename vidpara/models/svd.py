@@ -117,7 +117,7 @@ class VideoModel(nn.Module):
         present: Float[Tensor, "b c h w"],
         context: Float[Tensor, "b n d"],
     ) -> Float[Tensor, "b t c h w"]:
-        """Bring a clip of noise level `levels[0]` to `levels[-1]`, an Euler step each (Karras et al. 2022, algorithm 1).
+        """Bring a clip of noise level `levels[0]` to `levels[-1]`: Euler steps (Karras et al. 2022, algorithm 1).
 
         A single level leaves the clip as it is.
         """
