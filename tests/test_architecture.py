@@ -17,7 +17,7 @@ STAGES = sorted((ROOT / "stages").glob("*.py"))
 LAYERS: tuple[set[str], ...] = (
     {"config"},
     {"cli"},
-    {"types"},
+    {"types", "exclusive"},
     {"geometry"},
     {"data", "models", "heads", "simulation", "model_card"},
     {"policy"},

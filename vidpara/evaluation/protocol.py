@@ -19,6 +19,7 @@ from vidpara.evaluation import recording
 from vidpara.evaluation.ledger import Ledger
 from vidpara.evaluation.results import Episode, Results
 from vidpara.evaluation.rollout import EpisodeResult, run_episode
+from vidpara.exclusive import exclusive
 from vidpara.geometry.camera import turned
 from vidpara.simulation import scene, workers
 from vidpara.types import ActionChunk, EpisodeStart, Observation, Simulator
@@ -71,15 +72,28 @@ def evaluate(
     `measured` goes into the file with the seconds that the policy took for a look.
 
     Raises:
-        UserError: `config.output` belongs to another configuration or other weights.
+        UserError: `config.output` belongs to another configuration or other weights, or is being written.
         RuntimeError: the simulator failed; the message names the episode. It never counts as a failed episode.
     """
     if config.episodes < 1:
         raise UserError(f"--episodes {config.episodes} must be at least 1")
     torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) - workers.count(config.workers)))
-    ledger = Ledger(config, fingerprint)
+    taken = f"{config.output} is being written by another evaluation; wait for it, or give another --output"
+    with exclusive(config.output.with_suffix(".lock"), taken):
+        return _evaluate(
+            _Timed(policy, device), Ledger(config, fingerprint), config, words, make, measured or {}
+        )
+
+
+def _evaluate(
+    reply: _Timed,
+    ledger: Ledger,
+    config: EvaluateConfig,
+    words: Sequence[str],
+    make: Callable[[Any], Any],
+    measured: Mapping[str, float],
+) -> Results:
     done = ledger.read()
-    reply = _Timed(policy, device)
     first = range(min(config.videos, config.episodes))
     missing = [index for index in range(config.episodes) if index not in done]
     unseen = [index for index in first if index in done and not recording.path(config.output, index).exists()]
@@ -95,8 +109,8 @@ def evaluate(
     ]
     if failures:
         _run_episodes(failures, failures, config, reply, make, done, ledger)
-    measured = {**(measured or {}), **reply.measured()}
-    return ledger.finish([done[index] for index in range(config.episodes)], words, measured)
+    found = [done[index] for index in range(config.episodes)]
+    return ledger.finish(found, words, {**measured, **reply.measured()})
 
 
 def _run_episodes(

@@ -8,9 +8,7 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Literal, NamedTuple
 
-from filelock import FileLock, Timeout
-
-from vidpara.cli import UserError
+from vidpara.exclusive import exclusive
 from vidpara.experiment.executors import Executor, Job
 from vidpara.experiment.plan import Plan, Step
 
@@ -76,13 +74,8 @@ def alone(plan: Plan) -> Iterator[None]:
         UserError: one does.
     """
     folder = plan.experiment.runs
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / "experiment.lock", timeout=0)
-    try:
-        held = lock.acquire()
-    except Timeout:
-        raise UserError(f"an experiment already runs in {folder}; wait for it or stop it") from None
-    with held:
+    taken = f"an experiment already runs in {folder}; wait for it or stop it"
+    with exclusive(folder / "experiment.lock", taken):
         yield
 
 

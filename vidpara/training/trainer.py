@@ -5,6 +5,7 @@ The same command starts a run, resumes it where it stopped (bit for bit), and sa
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import shlex
 import sys
@@ -19,6 +20,7 @@ from torch.utils.data import Dataset, Subset
 
 from vidpara.cli import UserError
 from vidpara.config import LossConfig, OptimizerConfig, TrainerConfig
+from vidpara.exclusive import exclusive
 from vidpara.training import checkpoint
 from vidpara.training.divided import all_whole
 from vidpara.training.ema import Ema
@@ -62,8 +64,8 @@ def train(
     launch calls this.
 
     Raises:
-        UserError: the run was made with another configuration, a loss is not finite or has no weight, or the disk is
-            full.
+        UserError: the run is being trained or was made with another configuration, a loss is not finite or has no
+            weight, or the disk is full.
         KeyboardInterrupt: asked to stop; the finished steps are saved.
     """
     sharding = requested()
@@ -108,10 +110,13 @@ def train(
     if saved:
         state.load(saved)
     del saved  # its files are open
-    logger = None
+    logger, until_the_end = None, contextlib.ExitStack()
     if accelerator.is_main_process:
+        taken = f"{run} is being trained by another command; wait for it, or choose another --run"
+        until_the_end.enter_context(exclusive(run / "run.lock", taken))
         _prepare_folder(run, resolved, argv)
         logger = Logger(run, state.step, config, yaml.safe_load(resolved) or {})
+        until_the_end.callback(logger.close)
     if config.overfit_one_sample:
         dataset, shares = Subset(dataset, [0]), ()
         validation = dataset
@@ -120,11 +125,8 @@ def train(
         groups=groups, run=run, resolved=resolved, logger=logger, validation=validation, evaluators=evaluators,
         sharded=bool(sharding) and config.checkpoints == "sharded",
     )  # fmt: skip
-    try:
+    with until_the_end:
         loop.go(dataset, shares or [Share(config.batch_size, (Piece(0, length_of(dataset)),))])
-    finally:
-        if logger:
-            logger.close()
     state.ema.copy_to_model()
     accelerator.wait_for_everyone()
     if sharding:
