@@ -16,8 +16,9 @@ from vidpara.config import CheckConfig
 from vidpara.data import headers
 from vidpara.data.clips import workspace
 from vidpara.data.episode import Episode
+from vidpara.data.finding import Finding
 from vidpara.data.sources import read_sources
-from vidpara.data.verify import Finding, verify
+from vidpara.data.verify import verify
 from vidpara.evaluation.video import write_mp4
 from vidpara.heads.pixel import PixelHead
 from vidpara.report import data_page, sanity

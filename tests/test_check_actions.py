@@ -14,8 +14,8 @@ from data.rollout_files import FRAMES, write
 
 from vidpara.check_actions import check_actions, judge
 from vidpara.config import DataConfig
+from vidpara.data.finding import Finding
 from vidpara.data.sources import read_sources
-from vidpara.data.verify import Finding
 from vidpara.simulation.replay import Apart, Replay
 
 SAMPLES = Path(__file__).parent / "data/samples"

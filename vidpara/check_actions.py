@@ -10,11 +10,11 @@ import numpy as np
 from vidpara.cli import UserError
 from vidpara.config import DataConfig
 from vidpara.data.episode import Episode
+from vidpara.data.finding import Finding
 from vidpara.data.lerobot import download, is_hub_id, is_lerobot, read_column
 from vidpara.data.rollouts import demo_names, read_actions
 from vidpara.data.sources import HDF5
 from vidpara.data.stored import read_stored
-from vidpara.data.verify import Finding
 from vidpara.data.verify_actions import Motion, actions
 from vidpara.simulation.replay import Replay, replay
 

@@ -13,7 +13,7 @@ from vidpara.cli import UserError
 
 @contextlib.contextmanager
 def exclusive(lock: Path, taken: str) -> Iterator[None]:
-    """Hold the file `lock`; the system lets go of it with the process, however that ends.
+    """Hold the file `lock`, which is removed in the end; if the process is killed, the system lets go of it.
 
     Raises:
         UserError: another process holds it; `taken` says what that means.
@@ -24,4 +24,7 @@ def exclusive(lock: Path, taken: str) -> Iterator[None]:
     except Timeout:
         raise UserError(taken) from None
     with held:
-        yield
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)

@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 from data.rollout_files import FRAMES, SIZE, write
 
+from vidpara.data.finding import Finding
 from vidpara.data.rollouts import read_episodes
-from vidpara.data.verify import Finding, verify
+from vidpara.data.verify import verify
 
 FOCAL, HEIGHT = 40.0, 1.0
 

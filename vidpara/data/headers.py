@@ -8,7 +8,7 @@ from pathlib import Path
 from vidpara.cli import UserError
 from vidpara.data.ahead import ahead
 from vidpara.data.episode import Chosen, Episode
-from vidpara.data.verify import Finding
+from vidpara.data.finding import Finding
 from vidpara.data.video import Header, VideoFrames, header
 
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vidpara.data.verify import Finding
+from vidpara.data.finding import Finding
 from vidpara.types import Float
 
 LAGS = range(-4, 7)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import get_args
 
-from vidpara.data.verify import Finding, Verdict
+from vidpara.data.finding import Finding, Verdict
 from vidpara.evaluation.results import write_atomically
 from vidpara.report.page import media, render
 

@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw
 
 from vidpara.config import ClipConfig, HeadConfig
 from vidpara.data.episode import Episode
-from vidpara.data.verify import Finding
+from vidpara.data.finding import Finding
 from vidpara.geometry.camera import lift, project
 from vidpara.heads.pixel import PixelHead
 from vidpara.types import Camera, Float, Tensor, UInt8
