@@ -30,7 +30,7 @@ class Table(World):
         return self.bowl
 
     def target_position(self, name: str) -> np.ndarray:
-        return self.plate
+        return self.plate if name == "plate" else self.bowl
 
     def base_position(self) -> np.ndarray:
         return np.array([-0.66, 0.0, 0.9])
@@ -39,13 +39,18 @@ class Table(World):
         return [self.box]
 
 
-def side(table: Table) -> float:
-    return float(np.sign(grasps(table, "bowl", "plate", HOME, fixed_rotation=True)[0].offset[1]))
+def side(table: Table, over: str = "plate") -> float:
+    return float(np.sign(grasps(table, "bowl", over, HOME, fixed_rotation=True)[0].offset[1]))
 
 
 @pytest.mark.parametrize("plate", [-0.3, -0.01, 0.01, 0.3])
 def test_the_free_bowl_is_taken_at_the_side_that_points_to_the_midline_over_its_goal(plate):
     assert {side(Table((0.0, y), plate=plate)) for y in (-0.3, 0.3)} == {-np.sign(plate)}
+
+
+@pytest.mark.parametrize("y", [-0.3, -0.01, 0.01, 0.3])
+def test_or_to_the_midline_where_it_stands(y):
+    assert side(Table((0.0, y)), over="bowl") == -np.sign(y)
 
 
 def test_the_blocked_side_is_avoided():

@@ -34,9 +34,11 @@ class Grasp(NamedTuple):
 
 
 def grasps(
-    world: World, name: str, goal: str, home: Float[np.ndarray, "3 3"], fixed_rotation: bool
+    world: World, name: str, over: str, home: Float[np.ndarray, "3 3"], fixed_rotation: bool
 ) -> list[Grasp]:
-    """Grasps of an object that is to be brought to `goal`, best first."""
+    """Grasps of an object, best first. With the home orientation there are two: the one whose hand is nearer to the
+    table's midline when the object is `over` this one (itself, or its goal) is the better.
+    """
     category = world.category(name)
     rim = None
     if category.startswith("akita"):
@@ -46,7 +48,7 @@ def grasps(
     if rim is None:
         return _box_grasps(world, name, home, fixed_rotation)
     offsets = [(np.append(rim[0] * d, rim[1] - depth), d) for d in _directions(fixed_rotation)]
-    position, beyond = world.position(name), world.target_position(goal)[1]
+    position, beyond = world.position(name), world.target_position(over)[1]
     obstacles = world.obstacles(name)
 
     def cost(candidate: tuple[Float[np.ndarray, "3"], Float[np.ndarray, "2"]]) -> float:
@@ -60,9 +62,7 @@ def grasps(
         ]
         beside, above = _room(obstacles, position + offset, rotation, finger)
         if fixed_rotation:
-            # A free side first; then the one that points towards the table's midline over the goal, where the camera
-            # sees the end effector. A policy has to imitate the rule, and when it places the object it sees the goal
-            # better than which side it holds.
+            # A free side first; then the one towards the midline, where the camera sees the end effector.
             return 10.0 * (min(beside, above) < BLOCKED) + float(np.sign(beyond or 1.0) * direction[1])
         reach = float(np.linalg.norm((position + offset - world.base_position())[:2]))
         return -10 * (beside + above) + 0.12 * _angle(home, rotation) + 6 * max(reach - REACH, 0.0)
