@@ -24,7 +24,7 @@ from vidpara.run_folder import load_policy, read_config
 def main(config: EvaluateConfig, words: list[str]) -> None:
     """Evaluate and print one line."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    policy = load_policy(config.policy, config.denoising_steps, config.tta_shift).to(device)
+    policy = load_policy(config.policy, config.denoising_steps).to(device)
     if config.cuda_graph:
         policy.replay()
     errors = held_out_errors(config.policy, policy) if config.held_out else {}

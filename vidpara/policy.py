@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from vidpara.config import PolicyConfig
-from vidpara.geometry.camera import resize_camera, resize_images, translate, translate_camera
+from vidpara.geometry.camera import resize_camera, resize_images
 from vidpara.heads.act import ACTHead
 from vidpara.heads.pixel import PixelHead
 from vidpara.heads.regression import RegressionHead
@@ -52,30 +52,9 @@ class Policy(nn.Module):
         before = (observation.image.shape[-3], observation.image.shape[-2])
         camera = resize_camera(observation.camera, before, self.image_size)
         frames = resize_images(observation.image, self.image_size).movedim(-1, -3).float() / 127.5 - 1
-        if self.config.tta_shift:
-            return self._averaged(frames, observation.start, camera)
         return self.predict(
             self.autoencoder.encode(frames), self.image_encoder(frames), observation.start, camera
         )
-
-    def _averaged(self, frames: Float[Tensor, "b 3 h w"], start: Start, camera: Camera) -> ActionChunk:
-        """Test-time augmentation: the mean of the plans for the picture and for four copies of it, shifted by
-        `tta_shift` pixels to the right, left, bottom and top. Rotations and heatmaps are the picture's own.
-        """
-        far, count = self.config.tta_shift, len(frames)
-        moves = ((0, 0), (far, 0), (-far, 0), (0, far), (0, -far))
-        copies = torch.cat([translate(frames, *move) for move in moves])
-        cameras = [translate_camera(camera, *move) for move in moves]
-        chunk = self.predict(
-            self.autoencoder.encode(copies),
-            self.image_encoder(copies),
-            Start(*(torch.cat([part] * len(moves)) for part in start)),
-            Camera(*(torch.cat(parts) for parts in zip(*cameras, strict=True))),
-        )
-        position, gripper = (
-            x.unflatten(0, (len(moves), count)).mean(0) for x in (chunk.position, chunk.gripper)
-        )
-        return ActionChunk(position, chunk.rotation[:count], gripper, chunk.heatmap[:count])
 
     @torch.no_grad()
     def predict(

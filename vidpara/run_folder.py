@@ -108,8 +108,8 @@ def save_policy(run: Path, policy: Policy, space: Workspace) -> None:
     (run / "workspace.json").write_text(json.dumps(space._asdict()))
 
 
-def load_policy(run: Path, denoising_steps: int = 0, tta_shift: int | None = None) -> Policy:
-    """A finished stage-two run, ready to act, with its own or other settings of run time.
+def load_policy(run: Path, denoising_steps: int = 0) -> Policy:
+    """A finished stage-two run, ready to act, with its own or another number of `denoising_steps`.
 
     Raises:
         UserError: the folder is not a finished run, or its weights belong to another configuration.
@@ -118,17 +118,12 @@ def load_policy(run: Path, denoising_steps: int = 0, tta_shift: int | None = Non
     config = read_config(run)
     _complete(run, BACKBONES[config.policy.kind], "head.safetensors", "workspace.json")
     saved = AutoencoderConfig(config.autoencoder.kind, str(run / "autoencoder"))
-    acting = replace(
-        config.policy,
-        denoising_steps=denoising_steps or config.policy.denoising_steps,
-        tta_shift=config.policy.tta_shift if tta_shift is None else tta_shift,
-    )
     own = replace(
         config,
         autoencoder=saved,
         unet=replace(config.unet, weights=str(run), lora=0, compile=False),  # adapters were merged
         vit=replace(config.vit, weights=str(run / "vit")),
-        policy=acting,
+        policy=replace(config.policy, denoising_steps=denoising_steps or config.policy.denoising_steps),
     )
     policy = build_policy(own, build_reader(own), read_workspace(run))
     try:

@@ -9,7 +9,18 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vidpara.geometry.camera import PARALLEL, crop_and_resize, inside, lift, project, rays, transform, turned
+from vidpara.geometry.camera import (
+    PARALLEL,
+    crop_and_resize,
+    inside,
+    lift,
+    project,
+    rays,
+    transform,
+    translate,
+    translate_camera,
+    turned,
+)
 from vidpara.geometry.rotation import matrix_from_euler
 from vidpara.types import Camera, Tensor
 
@@ -201,3 +212,16 @@ def test_a_turned_camera_looks_elsewhere_by_its_degrees_from_the_same_place():
     cosine = (torch.trace(before.T @ after) - 1) / 2
     assert math.degrees(math.acos(cosine)) == pytest.approx(5.0, abs=1e-3)
     torch.testing.assert_close(before.T @ after @ axis, axis, atol=1e-6, rtol=0)
+
+
+@given(cameras(), st.integers(-40, 40), st.integers(-40, 40))
+def test_a_translated_images_camera_projects_to_the_moved_pixels(camera: Camera, right: int, down: int):
+    point = torch.tensor([[0.1, -0.1, 0.9]], dtype=torch.float64)
+    batched = Camera(camera.intrinsics[None], camera.world_from_camera[None])
+    moved = project(point, translate_camera(batched, right, down)) - project(point, batched)
+    torch.testing.assert_close(moved[0], torch.tensor([right, down], dtype=torch.float64), atol=1e-9, rtol=0)
+
+
+def test_content_moves_by_whole_pixels_and_edges_repeat():
+    picture = torch.arange(16.0).view(1, 1, 4, 4)
+    assert translate(picture, 1, -2)[0, 0].tolist() == [[8, 8, 9, 10], *[[12, 12, 13, 14]] * 3]

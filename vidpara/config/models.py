@@ -132,9 +132,6 @@ class PolicyConfig:
     learns to ignore the sample at that level; with the mean there is nothing to ignore."""
     denoising_steps: int = 1
     """Forwards at run time. 1 starts at `sigma` and imagines nothing; more denoise from `sigma_max` to `sigma`."""
-    tta_shift: int = 0
-    """Test-time augmentation: pixels by which four more copies of the picture are shifted for every look, each with its
-    camera; the plan is the mean of the five. 0 asks once."""
     action_fraction: float = 0.75
     """Share of each batch at `sigma` with action losses; the rest trains the video loss at log-normal noise."""
     backbone: Literal["train", "frozen"] = "train"

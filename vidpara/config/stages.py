@@ -124,8 +124,6 @@ class EvaluateConfig:
     """Simulator processes; 0 is one a core, 8 at most."""
     denoising_steps: int = 0
     """Forwards of the UNet for a look; 0 takes the policy's own number."""
-    tta_shift: int | None = None
-    """Test-time augmentation, pixels; None takes the policy's own `policy.tta_shift`."""
     cuda_graph: bool = False
     """Record the backbone's forward as a CUDA graph, and replay it for every look."""
     camera_error: float = 0.0
