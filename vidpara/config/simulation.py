@@ -45,9 +45,6 @@ class ExpertConfig:
 
     fixed_rotation: bool = True
     """Keep the gripper's home orientation (grasp directions ±y only), so that zero rotation can repeat the demo."""
-    side: Literal["object", "goal"] = "object"
-    """With the home orientation a rim is held on the side that is nearer to the table's midline: where the object
-    stands, or over its goal. With `goal` a policy that places the object need not see which side it holds."""
     max_steps: int = 600
     speed: float = 1.0
     """Fraction of OSC_POSE's largest translation (0.05 m) that one command may ask for."""

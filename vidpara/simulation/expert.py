@@ -16,7 +16,7 @@ import numpy as np
 
 from vidpara.config import ControllerConfig, ExpertConfig
 from vidpara.simulation.controller import command
-from vidpara.simulation.grasp import Grasp, grasps
+from vidpara.simulation.grasp import grasps
 from vidpara.simulation.world import Goal
 from vidpara.types import Float
 
@@ -95,7 +95,7 @@ class Expert:
     def pick(self, goal: Goal, attempt: int, aside: Float[np.ndarray, "3"] = NOWHERE) -> Commands:
         """Down to the object, or `aside` (metres) of where it should be grasped, and close."""
         name = goal.object
-        candidates = self.grasps(goal)
+        candidates = grasps(self.world, name, self.home.rotation, self.config.fixed_rotation)
         grasp = candidates[min(attempt, len(candidates) - 1)]
         self.rotation = grasp.rotation
 
@@ -178,11 +178,6 @@ class Expert:
             yield command(now, position, self.rotation, 1.0, self.servo)
 
     # -------------------------------------------------------------------------------------------------- geometry
-    def grasps(self, goal: Goal) -> list[Grasp]:
-        """Grasps of the goal's object, best first."""
-        over = goal.target if self.config.side == "goal" else goal.object
-        return grasps(self.world, goal.object, over, self.home.rotation, self.config.fixed_rotation)
-
     def holding(self, name: str) -> bool:
         """Whether the object hangs in the hand: at the grip, and above what it would stand on."""
         x, y, z = (float(v) for v in self.world.position(name))

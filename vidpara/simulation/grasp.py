@@ -33,12 +33,8 @@ class Grasp(NamedTuple):
     rotation: Float[np.ndarray, "3 3"] | None
 
 
-def grasps(
-    world: World, name: str, over: str, home: Float[np.ndarray, "3 3"], fixed_rotation: bool
-) -> list[Grasp]:
-    """Grasps of an object, best first. With the home orientation there are two: the one whose hand is nearer to the
-    table's midline when the object is `over` this one (itself, or its goal) is the better.
-    """
+def grasps(world: World, name: str, home: Float[np.ndarray, "3 3"], fixed_rotation: bool) -> list[Grasp]:
+    """Grasps of an object, best first."""
     category = world.category(name)
     rim = None
     if category.startswith("akita"):
@@ -48,7 +44,7 @@ def grasps(
     if rim is None:
         return _box_grasps(world, name, home, fixed_rotation)
     offsets = [(np.append(rim[0] * d, rim[1] - depth), d) for d in _directions(fixed_rotation)]
-    position, beyond = world.position(name), world.target_position(over)[1]
+    position = world.position(name)
     obstacles = world.obstacles(name)
 
     def cost(candidate: tuple[Float[np.ndarray, "3"], Float[np.ndarray, "2"]]) -> float:
@@ -62,8 +58,9 @@ def grasps(
         ]
         beside, above = _room(obstacles, position + offset, rotation, finger)
         if fixed_rotation:
-            # A free side first; then the one towards the midline, where the camera sees the end effector.
-            return 10.0 * (min(beside, above) < BLOCKED) + float(np.sign(beyond or 1.0) * direction[1])
+            # A free side first; then the one towards the table's midline, where the camera sees the end effector:
+            # a fixed rule, because a policy has to imitate it.
+            return 10.0 * (min(beside, above) < BLOCKED) + float(np.sign(position[1] or 1.0) * direction[1])
         reach = float(np.linalg.norm((position + offset - world.base_position())[:2]))
         return -10 * (beside + above) + 0.12 * _angle(home, rotation) + 6 * max(reach - REACH, 0.0)
 

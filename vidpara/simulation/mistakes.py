@@ -13,6 +13,7 @@ import numpy as np
 
 from vidpara.config import ExpertConfig
 from vidpara.simulation.expert import CARRY, RETREAT, UP, Commands, Expert
+from vidpara.simulation.grasp import grasps
 from vidpara.simulation.world import Goal
 from vidpara.types import Float
 
@@ -73,7 +74,7 @@ def _missed(expert: Expert, goal: Goal, generator: np.random.Generator) -> Comma
 
 
 def _strayed(expert: Expert, goal: Goal, generator: np.random.Generator) -> Commands:
-    (grasp, *_) = expert.grasps(goal)
+    (grasp, *_) = grasps(expert.world, goal.object, expert.home.rotation, expert.config.fixed_rotation)
     above = expert.world.position(goal.object) + grasp.offset + generator.uniform(*STRAYED_ABOVE) * UP
     astray = above + _aside(generator, STRAYED)
     yield from expert.move(lambda: astray, 0.0, tolerance=0.01, limit=60)
