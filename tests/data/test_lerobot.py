@@ -251,12 +251,33 @@ def moved(at: str, by: float) -> Callable[[dict[str, list]], None]:
         (lambda c: c.update({"data/file_index": [0, 3]}), r"file-003\.parquet does not exist"),
         (lambda c: c.update({"videos/observation.images.agentview/chunk_index": [0, 2]}), r"chunk-002.*does not exist"),
         (lambda c: c.pop("length"), r"the list of episodes lacks 'length'"),
+        (lambda c: c.update(episode_index=[0, 0]), r"lists episode_000000 twice"),
+        (moved("to", float("nan")), r"episode_000001 begins or ends at no time"),
     ],
 )  # fmt: skip
 def test_wrong_offsets_are_named(edit, message, tmp_path):
     folder = Path(shutil.copytree(SAMPLES / "v3.0", tmp_path / "dataset"))
     change(folder / EPISODES, edit)
     expect(folder, message)
+
+
+def test_one_bad_episode_costs_no_other(folder, version, capsys):
+    def edit(columns: dict[str, list]) -> None:
+        columns["timestamp"][-1] = 0.5
+
+    change(folder / DATA[version], edit)
+    config = DataConfig(rollouts=(folder,), on_error="skip")
+    assert [episode.name for episode in read_sources(config)] == ["episode_000000"]
+    said = capsys.readouterr().err
+    assert "episode_000001: timestamps do not increase" in said and "1 of 2 were skipped" in said
+
+
+def test_nan_in_the_gripper_is_named(folder, version):
+    def edit(columns: dict[str, list]) -> None:
+        columns["action"][-2] = [float("nan")] * 7
+
+    change(folder / DATA[version], edit)
+    expect(folder, r"episode_000001 has a non-finite gripper command")
 
 
 def test_timestamps_that_run_back_are_named(folder, version):
@@ -273,6 +294,10 @@ def test_timestamps_that_run_back_are_named(folder, version):
         (lambda info: info.update(codebase_version="v1.6"), r"version v1\.6 is not read"),
         (lambda info: info.pop("fps"), r"info\.json is not a LeRobotDataset's description"),
         (lambda info: info.update(data_path="data/{shard}.parquet"), r"unknown path template"),
+        (lambda info: info.update(fps=0), r"fps 0\.0 and chunks_size \d+ must be above 0"),
+        (lambda info: info.update(chunks_size=0), r"chunks_size 0 must be above 0"),
+        (lambda info: info.update(features=[]), r"features are no mapping"),
+        (lambda info: info["features"].update(action=None), r"features are no mapping"),
     ],
 )
 def test_a_wrong_description_is_named(edit, message, folder):

@@ -98,6 +98,43 @@ def test_a_nan_pose_is_named_with_its_frame(path):
         read_episodes(path)
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("actions", np.zeros(FRAMES), "another shape or type"),
+        ("actions", np.zeros((FRAMES, 6)), "another shape or type"),
+        ("actions", np.full((FRAMES, 7), np.nan), "non-finite gripper command at frame 0"),
+        ("obs/gripper_states", np.full((FRAMES, 2), np.nan), "non-finite gripper opening at frame 0"),
+        ("obs/gripper_states", np.zeros((FRAMES - 1, 2)), f"{FRAMES - 1} values of gripper opening"),
+        ("obs/site_ori", np.zeros((FRAMES, 3, 3)), "rotation at frame 0 that is none"),
+        ("obs/site_ori", np.tile(np.diag([1.0, 1, -1]), (FRAMES, 1, 1)), "rotation at frame 0 that is none"),
+        ("obs/site_ori", np.tile(np.eye(3), (FRAMES - 2, 1, 1)), "values of end-effector rotation"),
+        ("obs/site_pos", np.zeros((FRAMES, 2)), "another shape or type|cannot be read"),
+        ("obs/agentview_rgb", np.zeros((FRAMES, 32, 32, 3)), "type float64; expected .* uint8"),
+        (
+            "obs/agentview_rgb",
+            np.zeros((FRAMES, 32, 32, 1), np.uint8),
+            r"expected frames x rows x columns x 3",
+        ),
+        ("obs/agentview_rgb", np.zeros((FRAMES, 32, 32), np.uint8), r"expected frames x rows x columns x 3"),
+        ("camera/agentview/intrinsics", np.zeros((3, 4)), "another shape or type"),
+        ("camera/agentview/world_from_camera", np.zeros((3, 4)), "another shape or type"),
+    ],
+)
+def test_what_is_no_demo_of_libero_is_named_and_skipped_when_that_is_asked_for(path, name, value, message):
+    edit(path, f"data/demo_1/{name}", value)
+    with pytest.raises(UserError, match=f"demo_1 .*({message})"):
+        read_episodes(path)
+    assert [episode.name for episode in read_episodes(path, on_error="skip")] == ["demo_0", "demo_2"]
+
+
+def test_something_else_among_the_demos_is_named(path):
+    with h5py.File(path, "a") as file:
+        file.create_group("data/mask")
+    with pytest.raises(UserError, match="holds 'mask'"):
+        read_episodes(path)
+
+
 def test_unequal_lengths_are_named(path):
     edit(path, "data/demo_0/actions", np.zeros((5, 7)))
     with pytest.raises(UserError, match=r"demo_0 has unequal lengths.*'actions': 5"):

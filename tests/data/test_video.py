@@ -185,6 +185,16 @@ def test_a_truncated_video_is_named(tmp_path, share):
         read_frames(whole, np.array([0.0]))
 
 
+@pytest.mark.parametrize("share", [0.3, 0.5, 0.9])
+@pytest.mark.parametrize("kind", ["matroska", "vp9"])
+def test_a_container_that_is_cut_anywhere_is_named(tmp_path, kind, share):
+    whole = write(tmp_path / f"video.{KINDS[kind][2]}", *KINDS[kind][:2])
+    frame_times(whole)
+    whole.write_bytes(whole.read_bytes()[: int(share * whole.stat().st_size)])
+    with pytest.raises(UserError, match=r"ends at [\d.]+ s, its header says [\d.]+ s; it is cut off"):
+        frame_times(whole)
+
+
 @pytest.mark.parametrize("kind", ["gop 10", "b-frames", "h265", "av1"])
 def test_a_video_that_is_damaged_in_the_middle_is_named(tmp_path, kind):
     file = write(tmp_path / "video.mp4", *KINDS[kind][:2])

@@ -40,6 +40,12 @@ def test_right_actions_lead_where_the_recording_says(demo):
     assert found.apart[0].mean < 0.002 and found.apart[0].gap < 0.005
 
 
+def test_a_recording_that_begins_in_motion_is_followed_too(task, demo):
+    rows = {name: getattr(demo, name)[12:] for name in ("actions", "states", "position", "gripper_states")}
+    found = carried_out(task, demo._replace(**rows, joint_states=demo.joint_states[12:]))
+    assert found.apart[0].mean < 0.002 and not found.found
+
+
 def scaled(*factors: float):
     return lambda actions: actions * np.array(factors)
 

@@ -18,6 +18,8 @@ from vidpara.types import Bool, Camera, Float, Int, UInt8
 
 OnError = Literal["error", "skip"]
 Read = TypeVar("Read")
+ORTHONORMAL = 0.02
+"""How far the product of a rotation with its transpose may be from one."""
 OPEN = 0.9
 """Share of its final opening from which the gripper counts as open."""
 
@@ -170,17 +172,31 @@ def labelled(
     """An episode with actions. `camera` belongs to images of `stored_size`, which are resized to `size`.
 
     Raises:
-        UserError: a pose or the camera is not finite.
+        UserError: there is no frame, lengths differ, a pose, the gripper or the camera is not finite, or rotations are
+            none.
     """
     where = f"{source}: {name}"
+    if not len(times):
+        raise UserError(f"{where} has no frames; remove it")
     for label, value in {
         "end-effector position": poses.position,
         "end-effector rotation": poses.rotation,
+        "gripper opening": poses.opening,
+        "gripper command": poses.gripper,
     }.items():
-        finite = value.flatten(1).isfinite().all(1)
-        if not finite.all():
-            frame = int(finite.logical_not().nonzero()[0])
+        if len(value) != len(times):
+            raise UserError(
+                f"{where} has {len(times)} frames, but {len(value)} values of {label}; export it anew"
+            )
+        if (
+            frame := _first_wrong(value.flatten(1).isfinite().all(1) if value.ndim > 1 else value.isfinite())
+        ) is not None:
             raise UserError(f"{where} has a non-finite {label} at frame {frame}")
+    turned = (poses.rotation @ poses.rotation.mT - torch.eye(3)).abs().amax((1, 2)) < ORTHONORMAL
+    if (frame := _first_wrong(turned & (torch.linalg.det(poses.rotation) > 0))) is not None:
+        raise UserError(
+            f"{where} has an end-effector rotation at frame {frame} that is none: check its columns"
+        )
     if not all(part.isfinite().all() for part in camera):
         raise UserError(f"{where} has camera parameters that are not finite")
     size = size or stored_size
@@ -190,6 +206,10 @@ def labelled(
     seen = (pixel.nan_to_num(), in_view)
     parts = (source, name, frames, times, lens, size, stored_size, *poses[:4], *seen)
     return Episode(*parts, has_rotation=poses.has_rotation, task=task)
+
+
+def _first_wrong(right: Bool[torch.Tensor, "T"]) -> int | None:
+    return None if right.all() else int(right.logical_not().nonzero()[0])
 
 
 def video_only(

@@ -5,10 +5,14 @@ Sizes and lengths come from the metadata and the rows; no video is opened before
 
 from __future__ import annotations
 
+import functools
 import itertools
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -17,7 +21,7 @@ from huggingface_hub import snapshot_download
 from vidpara.cli import UserError
 from vidpara.config import DataConfig
 from vidpara.data.ahead import ahead
-from vidpara.data.episode import Episode, Frames, labelled, video_only
+from vidpara.data.episode import Episode, Frames, labelled, readable, video_only
 from vidpara.data.lerobot_columns import camera_of, columns_of, poses_of
 from vidpara.data.lerobot_meta import INFO, Dataset, Entry, read_entries, read_info
 from vidpara.data.parquet import ParquetFrames, read_table, values
@@ -25,6 +29,13 @@ from vidpara.data.video import VideoFrames
 from vidpara.types import Float, Int
 
 HUB = "hf:"
+
+
+class Rows(NamedTuple):
+    """One episode's rows of its file's table."""
+
+    indices: Int[np.ndarray, "T"]
+    table: pa.Table
 
 
 def is_lerobot(path: Path) -> bool:
@@ -52,34 +63,17 @@ def download(path: Path) -> Path:
 def read_dataset(source: Path, folder: Path, config: DataConfig, camera: str) -> list[Episode]:
     """All episodes of the dataset in `folder`, as `camera` sees them; without its parameters they are video only.
 
+    An episode that cannot be read ends it, or with `data.on_error skip` is left out.
+
     Raises:
         UserError: a file is missing or damaged, files contradict one another, or a column is unknown.
     """
     dataset = read_info(source, folder)
     key = _camera_key(dataset, camera)
-    entries, stored = read_entries(dataset, key), dataset.image_size(key)
-    for file in dict.fromkeys(entry.video for entry in entries):
-        if file and not file.is_file():
-            raise UserError(
-                f"{file} does not exist, but the dataset's metadata name it; copy the missing file"
-            )
-    known = list(dataset.features)
-    episodes, without = [], 0
-    for entry, rows, table in _tables(entries, columns_of(camera, config.lerobot)):
-        times = _times(entry, table, rows, dataset.fps)
-        frames = _frames(dataset, entry, key, rows, times, config)
-        where = f"{source}: {entry.name}"
-        part = table.take(pa.array(rows))
-        lens = camera_of(where, part, entry.facts, stored, camera, config)
-        if lens is None:
-            without += 1
-            episodes.append(video_only(source, entry.name, frames, times, stored, config.size, entry.task))
-        else:
-            poses = poses_of(where, part, known, config.lerobot)
-            episodes.append(
-                labelled(source, entry.name, frames, times, lens, stored, config.size, poses, entry.task)
-            )
-    if without:
+    tables = _tables(read_entries(dataset, key), columns_of(camera, config.lerobot))
+    reads = (partial(_episode, dataset, key, camera, config, entry, rows) for entry, rows in tables)
+    episodes = list(readable(reads, config.on_error))
+    if without := sum(not episode.labelled for episode in episodes):
         print(
             f"{source}: {without} of {len(episodes)} episodes have no parameters of camera '{camera}', so their "
             "video is used and their actions are not; give them with --data.cameras",
@@ -88,13 +82,40 @@ def read_dataset(source: Path, folder: Path, config: DataConfig, camera: str) ->
     return episodes
 
 
+def _episode(
+    dataset: Dataset, key: str, camera: str, config: DataConfig, entry: Entry, read_rows: Callable[[], Rows]
+) -> Episode:
+    source, stored = dataset.source, dataset.image_size(key)
+    where = f"{source}: {entry.name}"
+    if entry.video and not entry.video.is_file():
+        raise UserError(
+            f"{entry.video} does not exist, but the dataset's metadata name it; copy the missing file"
+        )
+    rows, table = read_rows()
+    try:
+        times = _times(entry, table, rows, dataset.fps)
+        frames = _frames(dataset, entry, key, rows, times, config)
+        part = table.take(pa.array(rows))
+        lens = camera_of(where, part, entry.facts, stored, camera, config)
+        if lens is None:
+            return video_only(source, entry.name, frames, times, stored, config.size, entry.task)
+        poses = poses_of(where, part, list(dataset.features), config.lerobot)
+        return labelled(source, entry.name, frames, times, lens, stored, config.size, poses, entry.task)
+    except (ValueError, TypeError, KeyError, IndexError, pa.ArrowException) as error:
+        raise UserError(
+            f"{where} holds something else than is expected ({error}); check --data.lerobot's columns, or export it "
+            "anew"
+        ) from error
+
+
 def read_column(source: Path, folder: Path, name: str) -> dict[str, Float[np.ndarray, "T n"]]:
     """A column of numbers, by the episodes' names; nothing where the dataset has none of that name."""
     dataset = read_info(source, folder)
     if name not in dataset.features:
         return {}
     entries = read_entries(dataset, _cameras(dataset)[0])
-    return {entry.name: values(table, name)[rows] for entry, rows, table in _tables(entries, [name])}
+    found = {entry.name: read_rows() for entry, read_rows in _tables(entries, [name])}
+    return {episode: values(rows.table, name)[rows.indices] for episode, rows in found.items()}
 
 
 def _camera_key(dataset: Dataset, camera: str) -> str:
@@ -111,29 +132,38 @@ def _cameras(dataset: Dataset) -> list[str]:
     return [name for name, kind in dataset.features.items() if kind.get("dtype") in ("video", "image")]
 
 
-def _tables(
-    entries: list[Entry], columns: list[str]
-) -> Iterator[tuple[Entry, Int[np.ndarray, "T"], pa.Table]]:
-    """Each episode with its rows in its file's table; a file that holds several is read once."""
+def _tables(entries: list[Entry], columns: list[str]) -> Iterator[tuple[Entry, Callable[[], Rows]]]:
+    """Each episode with how to get at its rows in its file's table; a file that holds several is read once."""
     of_file = [(file, list(found)) for file, found in itertools.groupby(entries, lambda entry: entry.data)]
     wanted = list(dict.fromkeys(["episode_index", "timestamp", *columns]))
     tables = ahead(lambda each: read_table(each[0], wanted), of_file)
     for (file, found), reading in zip(of_file, tables, strict=True):
-        table = reading.result()
-        if missing := {"episode_index", "timestamp"} - set(table.column_names):
-            raise UserError(
-                f"{file} has no column {sorted(missing)}; it is no LeRobotDataset's: copy it anew"
-            )
-        numbers = values(table, "episode_index")[:, 0]
-        order = np.argsort(numbers, kind="stable")
+        by_episode = functools.cache(partial(_by_episode, file, reading))
         for entry in found:
-            first, end = (np.searchsorted(numbers, entry.number, side, order) for side in ("left", "right"))
-            if end - first != entry.length:
-                raise UserError(
-                    f"{file}: {entry.name} has {end - first} rows there, its metadata say {entry.length}; the file is "
-                    "not whole or the offsets are wrong: copy or export the dataset anew"
-                )
-            yield entry, order[first:end], table
+            yield entry, partial(_rows, entry, by_episode)
+
+
+def _by_episode(file: Path, reading: Future[pa.Table]) -> tuple[pa.Table, np.ndarray, np.ndarray]:
+    """A file's table, the episode of each row, and the rows in the order of their episodes."""
+    table = reading.result()
+    if missing := {"episode_index", "timestamp"} - set(table.column_names):
+        raise UserError(f"{file} has no column {sorted(missing)}; it is no LeRobotDataset's: copy it anew")
+    try:
+        numbers = values(table, "episode_index")[:, 0]
+    except (ValueError, IndexError, pa.ArrowException) as error:
+        raise UserError(f"{file}: column 'episode_index' holds no numbers ({error}); copy it anew") from error
+    return table, numbers, np.argsort(numbers, kind="stable")
+
+
+def _rows(entry: Entry, by_episode: Callable[[], tuple[pa.Table, np.ndarray, np.ndarray]]) -> Rows:
+    table, numbers, order = by_episode()
+    first, end = (np.searchsorted(numbers, entry.number, side, order) for side in ("left", "right"))
+    if end - first != entry.length:
+        raise UserError(
+            f"{entry.data}: {entry.name} has {end - first} rows there, its metadata say {entry.length}; the file is "
+            "not whole or the offsets are wrong: copy or export the dataset anew"
+        )
+    return Rows(order[first:end], table)
 
 
 def _times(entry: Entry, table: pa.Table, rows: Int[np.ndarray, "T"], fps: float) -> Float[np.ndarray, "T"]:

@@ -6,11 +6,13 @@ at which second of the video it begins.
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pyarrow as pa
 
 from vidpara.cli import UserError
@@ -72,7 +74,8 @@ class Entry(NamedTuple):
     @property
     def task(self) -> str:
         """The instruction; several are joined."""
-        return "; ".join(map(str, self.facts.get("tasks") or ()))
+        tasks = self.facts.get("tasks")
+        return "; ".join(map(str, tasks)) if isinstance(tasks, list) else str(tasks or "")
 
 
 def read_info(source: Path, folder: Path) -> Dataset:
@@ -84,9 +87,13 @@ def read_info(source: Path, folder: Path) -> Dataset:
             raise UserError(
                 f"{file}: version {version} is not read, {', '.join(VERSIONS)} are; convert it with lerobot"
             )
+        features, fps, chunk = info["features"], float(info["fps"]), int(info.get("chunks_size", 1000))
+        if not (isinstance(features, dict) and all(isinstance(kind, dict) for kind in features.values())):
+            raise ValueError("its features are no mapping of mappings")
+        if not (fps > 0 and chunk > 0):
+            raise ValueError(f"fps {fps} and chunks_size {chunk} must be above 0")
         return Dataset(
-            source, folder, int(version[1]), float(info["fps"]), int(info.get("chunks_size", 1000)),
-            info["data_path"], info.get("video_path") or "", info["features"],
+            source, folder, int(version[1]), fps, chunk, info["data_path"], info.get("video_path") or "", features,
         )  # fmt: skip
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{file} is not a LeRobotDataset's description ({error!r}); copy it anew") from error
@@ -97,15 +104,26 @@ def read_entries(dataset: Dataset, key: str) -> list[Entry]:
     read = _entries_v2 if dataset.version == 2 else _entries_v3
     try:
         entries = sorted(read(dataset, key), key=lambda entry: entry.number)
-    except (KeyError, TypeError, ValueError) as error:
+    except KeyError as error:
         raise UserError(
             f"{dataset.folder / 'meta'}: the list of episodes lacks {error}; copy it anew"
+        ) from error
+    except (TypeError, ValueError) as error:
+        raise UserError(
+            f"{dataset.folder / 'meta'}: the list of episodes cannot be read ({error}); copy it anew"
         ) from error
     if not entries:
         raise UserError(f"{dataset.source} has no episodes; set --data.rollouts")
     for entry in entries:
         if entry.length < 1:
             raise UserError(f"{dataset.source}: {entry.name} is empty; remove it from the dataset")
+        if np.isnan([entry.start, entry.end]).any():
+            raise UserError(
+                f"{dataset.source}: {entry.name} begins or ends at no time; export the dataset anew"
+            )
+    for one, other in itertools.pairwise(entries):
+        if one.number == other.number:
+            raise UserError(f"{dataset.source} lists {one.name} twice; export the dataset anew")
     until: dict[Path, Entry] = {}
     for entry in sorted(entries, key=lambda entry: entry.start) if dataset.version == 3 else []:
         before = until.get(entry.video) if entry.video else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -76,6 +77,10 @@ def demo_names(path: Path) -> list[str]:
             raise UserError(
                 f"{path} holds no group 'data' with demonstrations; expected LIBERO's HDF5 layout"
             )
+        if strange := [name for name in file["data"] if not re.fullmatch(r"demo_\d+", name)]:
+            raise UserError(
+                f"{path} holds '{strange[0]}' in its group 'data'; expected demo_0, demo_1, ... alone"
+            )
         return sorted(file["data"], key=lambda name: int(name.rsplit("_", 1)[-1]))
 
 
@@ -105,13 +110,19 @@ def _read(
     path: Path, demo: h5py.Group, name: str, camera: str, size: tuple[int, int] | None, task: str
 ) -> Episode:
     where = f"{path}: {name}"
-    observations = demo.get("obs")
+    observations = demo.get("obs") if isinstance(demo, h5py.Group) else None
     if not isinstance(observations, h5py.Group):
         raise UserError(f"{where} has no group 'obs'; expected LIBERO's HDF5 layout")
     if f"{camera}_rgb" not in observations:
         known = sorted(key.removesuffix("_rgb") for key in map(str, observations) if key.endswith("_rgb"))
         raise UserError(f"{where} has no camera '{camera}'; it has {known}: set --data.camera")
-    frames, rows, columns, _ = observations[f"{camera}_rgb"].shape
+    images = observations[f"{camera}_rgb"]
+    if images.ndim != 4 or images.shape[3] != 3 or images.dtype != np.uint8:
+        raise UserError(
+            f"{where} has images of shape {images.shape} and type {images.dtype}; expected frames x rows x columns x 3 "
+            "of uint8"
+        )
+    frames, rows, columns, _ = images.shape
     try:
         position, rotation = _pose(observations, where)
         opening = torch.from_numpy(np.abs(observations["gripper_states"][:]).sum(-1)).float()
@@ -119,6 +130,10 @@ def _read(
         lens = _camera(demo, camera, rows, columns, where)
     except (OSError, KeyError, RuntimeError) as error:
         raise UserError(f"{where} cannot be read ({error}); the file is damaged or was not closed") from error
+    except (ValueError, TypeError, IndexError) as error:
+        raise UserError(
+            f"{where} holds something of another shape or type than LIBERO's ({error})"
+        ) from error
     lengths = {"images": frames, "poses": len(position), "actions": len(gripper)}
     if len(set(lengths.values())) > 1:
         raise UserError(f"{where} has unequal lengths {lengths}")
@@ -136,6 +151,8 @@ def _pose(observations: h5py.Group, where: str) -> tuple[torch.Tensor, torch.Ten
         position, rotation = observations["ee_pos"][:], published.site_rotation(observations["ee_ori"][:])
     else:
         raise UserError(f"{where} has neither obs/site_pos and site_ori nor LIBERO's obs/ee_pos and ee_ori")
+    if position.shape[1:] != (3,):
+        raise ValueError(f"positions of {position.shape[1:]} numbers")
     return torch.from_numpy(position).float(), torch.from_numpy(rotation).float()
 
 
@@ -143,8 +160,10 @@ def _camera(demo: h5py.Group, name: str, rows: int, columns: int, where: str) ->
     """The camera as the file says it, or as the demo's model does."""
     if f"camera/{name}" in demo:
         stored = demo[f"camera/{name}"]
-        matrices = (stored[key][:] for key in ("intrinsics", "world_from_camera"))
-        return Camera(*(torch.from_numpy(matrix).float() for matrix in matrices))
+        intrinsics, pose = (np.asarray(stored[key]) for key in ("intrinsics", "world_from_camera"))
+        if intrinsics.shape != (3, 3) or pose.shape != (4, 4):
+            raise ValueError(f"intrinsics of {intrinsics.shape} and a pose of {pose.shape} for a camera")
+        return Camera(torch.from_numpy(intrinsics).float(), torch.from_numpy(pose).float())
     if "model_file" not in demo.attrs:
         raise UserError(
             f"{where} has neither camera/{name} nor LIBERO's model_file, which says where the camera is"

@@ -84,11 +84,19 @@ def header(file: Path) -> Header:
     """
     with _open(file) as container:
         stream = _stream(file, container)
-        if stream.duration is not None:
-            end = float(((stream.start_time or 0) + stream.duration) * stream.time_base)
-        else:
-            end = container.duration / av.time_base if container.duration else math.nan
-        return Header((stream.codec_context.height, stream.codec_context.width), end)
+        size = (stream.codec_context.height, stream.codec_context.width)
+        return Header(size, _end(container, stream))
+
+
+def _end(container: Any, stream: Any, alone: bool = False) -> float:
+    """When the video ends by its header (seconds), NaN where that says nothing. With `alone` the container's end does
+    not count if it holds other streams, which may be longer.
+    """
+    if stream.duration is not None:
+        return float(((stream.start_time or 0) + stream.duration) * stream.time_base)
+    if container.duration and not (alone and len(container.streams) > 1):
+        return container.duration / av.time_base
+    return math.nan
 
 
 def frame_times(file: Path) -> tuple[Float[np.ndarray, "n"], tuple[int, int]]:
@@ -108,6 +116,13 @@ def frame_times(file: Path) -> tuple[Float[np.ndarray, "n"], tuple[int, int]]:
         if not len(ticks):
             raise UserError(f"{file} holds a video of no frames; remove it or copy it anew")
         times = ticks * float(stream.time_base)
+        usual = float(1 / stream.average_rate) if stream.average_rate else math.inf
+        gap = float(np.median(np.diff(times))) if len(times) > 1 else usual
+        end = _end(container, stream, alone=True)
+        if end - times[-1] > 2.5 * gap:  # containers that may be cut anywhere, as mkv and webm
+            raise UserError(
+                f"{file} ends at {times[-1]:.3f} s, its header says {end:.3f} s; it is cut off: copy it anew"
+            )
     _, first = next(_nearest(file, times[:1]))
     return times, (first.shape[0], first.shape[1])
 

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from vidpara.cli import UserError
 from vidpara.config import SceneConfig
 from vidpara.simulation import workers
 from vidpara.simulation.controller import ROTATION, TRANSLATION
@@ -93,7 +94,12 @@ class StoredTask:
             self._environment = self._libero.environment(bddl, has_offscreen_renderer=False)
         if (demo.task, demo.model_xml) != self._key:
             self._stored.load_model(demo)  # names what is wrong with it
-            self._environment.reset_from_xml_string(self._stored.installed(demo.model_xml))
+            try:
+                self._environment.reset_from_xml_string(self._stored.installed(demo.model_xml))
+            except (ValueError, KeyError) as error:  # robosuite looks for what the task names
+                raise UserError(
+                    f"{demo.name}: the stored model is not of the task '{demo.task}' that the file names ({error})"
+                ) from error
         self._key = (demo.task, demo.model_xml)
 
     def carry_out(
@@ -106,6 +112,7 @@ class StoredTask:
         sim.data.qacc_warmstart[:] = 0
         sim.set_state_from_flattened(demo.states[start])
         sim.forward()
+        robot.controller.update(force=True)  # it remembers the pose from before
         positions, openings = [], []
         for action in actions:
             self._environment.step(action)

@@ -8,6 +8,7 @@ one process with batch 2b sees.
 from __future__ import annotations
 
 import functools
+import os
 import random
 import signal
 from collections.abc import Iterator, Sequence
@@ -133,10 +134,12 @@ class _Seeded(Dataset):
 
 
 def _loader(dataset: Dataset, batches: Any, config: TrainerConfig, pin: bool) -> DataLoader:
+    """At most one worker a core, which the processes of a machine share: more only stall one another."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return DataLoader(
         dataset,
         batch_sampler=batches,
-        num_workers=config.workers,
+        num_workers=min(config.workers, max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))),
         pin_memory=pin,
         worker_init_fn=_leave_ctrl_c,
     )
