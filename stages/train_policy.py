@@ -3,6 +3,7 @@
 python stages/train_policy.py configs/policy/two_stage.yaml configs/pocket.yaml
 """
 
+import torch
 from torch.utils.data import Subset
 
 from vidpara import build, memory
@@ -25,6 +26,7 @@ def run(config: TrainPolicyConfig, argv: list[str]) -> None:
         print(memory.report(config, config.plan))
         return
     state = processes()
+    torch.manual_seed(config.trainer.seed)  # of new weights: the same on every process
     resolved = dump(config)
     episodes = read_sources(config.data)
     initial = build.from_video_run(config)

@@ -3,6 +3,7 @@
 python stages/train_video.py configs/video/stage_one.yaml configs/pocket.yaml
 """
 
+import torch
 from torch.utils.data import Subset
 
 from vidpara import build, memory
@@ -24,6 +25,7 @@ def run(config: TrainVideoConfig, argv: list[str]) -> None:
         print(memory.report(config, config.plan))
         return
     state = processes()
+    torch.manual_seed(config.trainer.seed)  # of new weights: the same on every process
     episodes = read_sources(config.data)
     autoencoder = build.build_autoencoder(config.autoencoder, episodes)
     unet = build.build_unet(config.unet, autoencoder.channels, config.data.clip.frames)

@@ -313,3 +313,23 @@ def test_corners_come_first_and_then_whatever_is_farthest():
     }  # fmt: skip
     torch.testing.assert_close(chosen[4], torch.tensor([-0.1, 0.0]))
     assert len(set(corners_first(table, 35))) == 35
+
+
+@pytest.mark.parametrize(
+    ("name", "keep", "message"),
+    [
+        ("latents.f16", 0.5, r"latents\.f16 has \d+ bytes, its index says \d+; delete"),
+        ("index.json", 0.5, r"index\.json is damaged .*delete"),
+    ],
+)
+def test_a_damaged_cache_is_named(path, name, keep, message):
+    episodes, folder = read_episodes(path), path.parent / "latents"
+
+    def cached():
+        return cache_frames(episodes, lambda x: x[:, :, ::8, ::8], ZeroContext(4), [], folder)
+
+    cached()
+    (file,) = folder.glob(f"*/{name}")
+    file.write_bytes(file.read_bytes()[: int(keep * file.stat().st_size)])
+    with pytest.raises(UserError, match=message):
+        cached()

@@ -274,3 +274,13 @@ def test_frozen_weights_stay(tmp_path: Path):
     before = [value.clone() for value in model.body.parameters()]
     fit(TinyConfig(run=tmp_path), model)
     assert all(map(torch.equal, before, nn.Module.parameters(model.body)))
+
+
+@pytest.mark.parametrize(
+    ("variable", "name"),
+    [("ACCELERATE_USE_DEEPSPEED", "DeepSpeed"), ("ACCELERATE_USE_MEGATRON_LM", "Megatron-LM")],
+)
+def test_other_ways_to_divide_weights_are_refused_by_name(tmp_path, monkeypatch, variable, name):
+    monkeypatch.setenv(variable, "true")
+    with pytest.raises(UserError, match=rf"asks for {name}; .*accelerate_configs/zero2\.yaml"):
+        fit(TinyConfig(run=tmp_path))

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from itertools import accumulate
 from pathlib import Path
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -138,7 +138,7 @@ def cache_frames(
             f"{path} was encoded by another process and is not here; put --data.cache on a disk that all machines "
             "share, or encode on one machine first, with --data.store"
         )
-    index = json.loads((path / "index.json").read_text())
+    index = _index(path)
     if unreadable := index.get("unreadable"):
         _left_out(unreadable, len(episodes), on_error, first_one)
     return CachedFrames(
@@ -146,6 +146,27 @@ def cache_frames(
         np.memmap(path / "context.f16", np.float16, "r", shape=tuple(index["context"])),
         index["first"],
     )
+
+
+def _index(path: Path) -> dict[str, Any]:
+    """What the cache says of itself.
+
+    Raises:
+        UserError: it cannot be read, or a file has another size than it says.
+    """
+    try:
+        index = json.loads((path / "index.json").read_text())
+        sizes = {name: 2 * math.prod(index[name]) for name in ("latents", "context")}
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{path}/index.json is damaged ({error!r}); delete {path}, it is made anew"
+        ) from error
+    for name, size in sizes.items():
+        if (found := (path / f"{name}.f16").stat().st_size) != size:
+            raise UserError(
+                f"{path}/{name}.f16 has {found} bytes, its index says {size}; delete {path}, it is made anew"
+            )
+    return index
 
 
 def _left_out(unreadable: Mapping[str, str], count: int, on_error: OnError, say: bool) -> None:

@@ -77,7 +77,7 @@ def demo_names(path: Path) -> list[str]:
             raise UserError(
                 f"{path} holds no group 'data' with demonstrations; expected LIBERO's HDF5 layout"
             )
-        if strange := [name for name in file["data"] if not re.fullmatch(r"demo_\d+", name)]:
+        if strange := [name for name in map(str, file["data"].keys()) if not re.fullmatch(r"demo_\d+", name)]:
             raise UserError(
                 f"{path} holds '{strange[0]}' in its group 'data'; expected demo_0, demo_1, ... alone"
             )

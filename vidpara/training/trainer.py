@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import os
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -36,6 +37,12 @@ from vidpara.training.weighting import LossWeights
 
 ELSEWHERE = (DistributedType.FSDP, DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM)
 """Ways to divide weights that the trainer does not know."""
+ASKED = {"ACCELERATE_USE_DEEPSPEED": "DeepSpeed", "ACCELERATE_USE_MEGATRON_LM": "Megatron-LM"}
+"""What a launch says of them before Accelerate looks for their packages."""
+DIVIDES = (
+    "the trainer divides weights by FSDP2 itself: launch with accelerate_configs/fsdp2.yaml, or "
+    "accelerate_configs/zero2.yaml for ZeRO-2's trade"
+)
 
 
 def train(
@@ -68,15 +75,15 @@ def train(
             weight, or the disk is full.
         KeyboardInterrupt: asked to stop; the finished steps are saved.
     """
+    for variable, name in ASKED.items():
+        if os.environ.get(variable, "false").lower() == "true":
+            raise UserError(f"the launch asks for {name}; {DIVIDES}")
     sharding = requested()
     accelerator = _accelerator(config)
     if accelerator.num_processes == 1:
         sharding = None  # nothing to divide among
     if accelerator.distributed_type in ELSEWHERE:
-        raise UserError(
-            f"the launch asks for {accelerator.distributed_type.value}; the trainer divides weights by FSDP2 itself: "
-            "launch with accelerate_configs/fsdp2.yaml, or accelerate_configs/zero2.yaml for ZeRO-2's trade"
-        )
+        raise UserError(f"the launch asks for {accelerator.distributed_type.value}; {DIVIDES}")
     if optimizer.kind != "adamw" and sharding:
         raise UserError(
             f"optimizer.kind {optimizer.kind} needs whole tensors, FSDP2 divides them; set --optimizer.kind adamw"
