@@ -191,7 +191,7 @@ def test_a_container_that_is_cut_anywhere_is_named(tmp_path, kind, share):
     whole = write(tmp_path / f"video.{KINDS[kind][2]}", *KINDS[kind][:2])
     frame_times(whole)
     whole.write_bytes(whole.read_bytes()[: int(share * whole.stat().st_size)])
-    with pytest.raises(UserError, match=r"ends at [\d.]+ s, its header says [\d.]+ s; it is cut off"):
+    with pytest.raises(UserError, match=r"ends at [\d.]+ s, its header says [\d.]+ s; it is truncated"):
         frame_times(whole)
 
 

@@ -121,7 +121,7 @@ def frame_times(file: Path) -> tuple[Float[np.ndarray, "n"], tuple[int, int]]:
         end = _end(container, stream, alone=True)
         if end - times[-1] > 2.5 * gap:  # containers that may be cut anywhere, as mkv and webm
             raise UserError(
-                f"{file} ends at {times[-1]:.3f} s, its header says {end:.3f} s; it is cut off: copy it anew"
+                f"{file} ends at {times[-1]:.3f} s, its header says {end:.3f} s; it is truncated: copy it anew"
             )
     _, first = next(_nearest(file, times[:1]))
     return times, (first.shape[0], first.shape[1])
