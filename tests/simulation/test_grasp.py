@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from vidpara.config import ExpertConfig
 from vidpara.simulation.grasp import BOWL_RIM, grasps
 from vidpara.simulation.world import Box, World
 
@@ -31,13 +32,18 @@ class Table(World):
         return [self.box]
 
 
-def side(table: Table) -> float:
-    return float(np.sign(grasps(table, "bowl", HOME, fixed_rotation=True)[0].offset[1]))
+def side(table: Table, config: ExpertConfig = ExpertConfig()) -> float:
+    return float(np.sign(grasps(table, "bowl", HOME, config)[0].offset[1]))
 
 
 @pytest.mark.parametrize("y", [-0.3, -0.01, 0.01, 0.3])
 def test_the_free_bowl_is_taken_at_the_side_of_the_midline(y):
     assert side(Table((0.0, y))) == -np.sign(y)
+
+
+@pytest.mark.parametrize("y", [-0.3, 0.3])
+def test_the_right_side_is_taken_wherever_the_bowl_is(y):
+    assert side(Table((0.0, y)), ExpertConfig(rim="right")) == -1.0
 
 
 def test_the_blocked_side_is_avoided():
@@ -50,12 +56,12 @@ def test_a_low_object_beside_the_bowl_blocks_nothing():
 
 def test_with_the_home_orientation_the_wrist_is_never_turned():
     assert all(
-        grasp.rotation is None for grasp in grasps(Table((0.1, 0.1)), "bowl", HOME, fixed_rotation=True)
+        grasp.rotation is None for grasp in grasps(Table((0.1, 0.1)), "bowl", HOME, ExpertConfig())
     )
 
 
 def test_free_grasps_hold_the_rim_with_the_fingers_across_it():
-    for grasp in grasps(Table((0.1, 0.1)), "bowl", HOME, fixed_rotation=False):
+    for grasp in grasps(Table((0.1, 0.1)), "bowl", HOME, ExpertConfig(fixed_rotation=False)):
         assert grasp.rotation is not None
         assert np.linalg.norm(grasp.offset[:2]) == pytest.approx(BOWL_RIM[0])
         assert abs(grasp.rotation[:2, 0] @ grasp.offset[:2]) == pytest.approx(BOWL_RIM[0])

@@ -45,6 +45,9 @@ class ExpertConfig:
 
     fixed_rotation: bool = True
     """Keep the gripper's home orientation (grasp directions ±y only), so that zero rotation can repeat the demo."""
+    rim: Literal["midline", "right"] = "midline"
+    """Side of a rim with the home orientation: towards the table's midline, or the robot's right (-y) wherever the
+    object is. The camera sees the hand everywhere with the first, but a policy has to see which side is in the hand."""
     max_steps: int = 600
     speed: float = 1.0
     """Fraction of OSC_POSE's largest translation (0.05 m) that one command may ask for."""

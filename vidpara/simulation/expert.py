@@ -95,7 +95,7 @@ class Expert:
     def pick(self, goal: Goal, attempt: int, aside: Float[np.ndarray, "3"] = NOWHERE) -> Commands:
         """Down to the object, or `aside` (metres) of where it should be grasped, and close."""
         name = goal.object
-        candidates = grasps(self.world, name, self.home.rotation, self.config.fixed_rotation)
+        candidates = grasps(self.world, name, self.home.rotation, self.config)
         grasp = candidates[min(attempt, len(candidates) - 1)]
         self.rotation = grasp.rotation
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.spatial.transform import Rotation
 
+from vidpara.config import ExpertConfig
 from vidpara.simulation.world import Box, World
 from vidpara.types import Float
 
@@ -33,8 +34,9 @@ class Grasp(NamedTuple):
     rotation: Float[np.ndarray, "3 3"] | None
 
 
-def grasps(world: World, name: str, home: Float[np.ndarray, "3 3"], fixed_rotation: bool) -> list[Grasp]:
+def grasps(world: World, name: str, home: Float[np.ndarray, "3 3"], config: ExpertConfig) -> list[Grasp]:
     """Grasps of an object, best first."""
+    fixed_rotation = config.fixed_rotation
     category = world.category(name)
     rim = None
     if category.startswith("akita"):
@@ -58,9 +60,9 @@ def grasps(world: World, name: str, home: Float[np.ndarray, "3 3"], fixed_rotati
         ]
         beside, above = _room(obstacles, position + offset, rotation, finger)
         if fixed_rotation:
-            # A free side first; then the one towards the table's midline, where the camera sees the end effector:
-            # a fixed rule, because a policy has to imitate it.
-            return 10.0 * (min(beside, above) < BLOCKED) + float(np.sign(position[1] or 1.0) * direction[1])
+            # A free side first; then by a fixed rule, because a policy has to imitate it.
+            side = 1.0 if config.rim == "right" else np.sign(position[1] or 1.0)
+            return 10.0 * (min(beside, above) < BLOCKED) + float(side * direction[1])
         reach = float(np.linalg.norm((position + offset - world.base_position())[:2]))
         return -10 * (beside + above) + 0.12 * _angle(home, rotation) + 6 * max(reach - REACH, 0.0)
 

@@ -74,7 +74,7 @@ def _missed(expert: Expert, goal: Goal, generator: np.random.Generator) -> Comma
 
 
 def _strayed(expert: Expert, goal: Goal, generator: np.random.Generator) -> Commands:
-    (grasp, *_) = grasps(expert.world, goal.object, expert.home.rotation, expert.config.fixed_rotation)
+    (grasp, *_) = grasps(expert.world, goal.object, expert.home.rotation, expert.config)
     above = expert.world.position(goal.object) + grasp.offset + generator.uniform(*STRAYED_ABOVE) * UP
     astray = above + _aside(generator, STRAYED)
     yield from expert.move(lambda: astray, 0.0, tolerance=0.01, limit=60)
