@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 import pytest
 
@@ -32,8 +34,8 @@ class Table(World):
         return [self.box]
 
 
-def side(table: Table, config: ExpertConfig = ExpertConfig()) -> float:
-    return float(np.sign(grasps(table, "bowl", HOME, config)[0].offset[1]))
+def side(table: Table, rim: Literal["midline", "right"] = "midline") -> float:
+    return float(np.sign(grasps(table, "bowl", HOME, ExpertConfig(rim=rim))[0].offset[1]))
 
 
 @pytest.mark.parametrize("y", [-0.3, -0.01, 0.01, 0.3])
@@ -43,7 +45,7 @@ def test_the_free_bowl_is_taken_at_the_side_of_the_midline(y):
 
 @pytest.mark.parametrize("y", [-0.3, 0.3])
 def test_the_right_side_is_taken_wherever_the_bowl_is(y):
-    assert side(Table((0.0, y)), ExpertConfig(rim="right")) == -1.0
+    assert side(Table((0.0, y)), "right") == -1.0
 
 
 def test_the_blocked_side_is_avoided():
