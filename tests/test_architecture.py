@@ -23,6 +23,7 @@ LAYERS: tuple[set[str], ...] = (
     {"policy"},
     {"training", "evaluation"},
     {"build", "build_data", "check_actions", "report"},
+    {"check_sources"},
     {"run_folder", "memory"},
     {"experiment"},
 )

@@ -15,6 +15,7 @@ from data.rollout_files import FRAMES, write
 from vidpara.check_actions import check_actions, judge
 from vidpara.config import DataConfig
 from vidpara.data.finding import Finding
+from vidpara.data.source_file import sources_of
 from vidpara.data.sources import read_sources
 from vidpara.simulation.replay import Apart, Replay
 
@@ -24,7 +25,8 @@ NEAR, FAR = Apart(0.001, 0.003, 0.002, 0.001, 1.0), Apart(0.1, 0.3, 0.2, 0.001, 
 
 def found(path: Path, demos: int = 1) -> dict[str, Finding]:
     config = DataConfig(rollouts=(path,))
-    return {each.check: each for each in check_actions(path, read_sources(config), config, demos)}
+    checks = check_actions(sources_of(config)[0], read_sources(config), demos)
+    return {each.check: each for each in checks}
 
 
 def test_actions_of_a_dataset_are_compared_with_its_poses_and_no_simulator_is_asked():

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import numpy as np
 
-from vidpara.cli import UserError
-from vidpara.config import DataConfig
+from vidpara.cli import MissingError, UserError
 from vidpara.data.episode import Episode
 from vidpara.data.finding import Finding
-from vidpara.data.lerobot import download, is_hub_id, is_lerobot, read_column
-from vidpara.data.rollouts import demo_names, read_actions
-from vidpara.data.sources import HDF5
+from vidpara.data.lerobot import download, is_lerobot, read_column
+from vidpara.data.rollouts import is_stored, read_actions, stored
+from vidpara.data.source_file import Source, is_hub_id
 from vidpara.data.stored import read_stored
 from vidpara.data.verify_actions import Motion, actions
 from vidpara.simulation.replay import Replay, replay
@@ -22,27 +20,26 @@ LOST = 0.02
 """Metres, on average, from which a replay without an explanation is worth a word."""
 
 
-def check_actions(
-    source: Path, episodes: Sequence[Episode], config: DataConfig, demos: int
-) -> Iterator[Finding]:
+def check_actions(source: Source, episodes: Sequence[Episode], demos: int) -> Iterator[Finding]:
     """Both checks of one source; `demos` are carried out, of LIBERO files alone."""
     labelled = [episode for episode in episodes if episode.labelled]
-    if labelled:
-        motions = _motions(source, labelled, config)
-        without = Finding("actions", "left out", "no command of three numbers or more for each of the poses")
-        yield actions(motions) if motions else without
+    if not labelled:
+        return
+    motions = _motions(source, labelled)
+    without = Finding("actions", "left out", "no command of three numbers or more for each of the poses")
+    yield actions(motions) if motions else without
     if demos > 0:
-        yield _replay(source, demos)
+        yield _replay(labelled, demos)
 
 
-def _motions(source: Path, episodes: Sequence[Episode], config: DataConfig) -> list[Motion]:
+def _motions(source: Source, episodes: Sequence[Episode]) -> list[Motion]:
     """Commands and positions of the episodes whose rows are as many: not those on another clock than the file's."""
-    if source.suffix in HDF5:
+    if is_stored(episodes[0]):
         commands = {episode.name: read_actions(episode) for episode in episodes}
     else:
-        folder = download(source) if is_hub_id(source) else source
-        commands = read_column(source, folder, config.lerobot.gripper) if is_lerobot(folder) else {}
-        if config.lerobot.gripper_leads:
+        folder = download(source.path) if is_hub_id(source.path) else source.path
+        commands = read_column(source.name, folder, source.lerobot.gripper) if is_lerobot(folder) else {}
+        if source.lerobot.gripper_leads:
             commands = {name: np.concatenate([rows[:1], rows[:-1]]) for name, rows in commands.items()}
     found = []
     for episode in episodes:
@@ -52,15 +49,20 @@ def _motions(source: Path, episodes: Sequence[Episode], config: DataConfig) -> l
     return found
 
 
-def _replay(source: Path, demos: int) -> Finding:
-    if source.suffix not in HDF5:
+def _replay(episodes: Sequence[Episode], demos: int) -> Finding:
+    if not is_stored(episodes[0]):
         return Finding("replay", "left out", "only LIBERO files name a task of the simulator and its states")
+    chosen = [stored(episode) for episode in episodes[:: max(1, len(episodes) // demos)][:demos]]
     try:
-        names = demo_names(source)
-        chosen = names[:: max(1, len(names) // demos)][:demos]
-        return judge(replay([read_stored(source, name) for name in chosen]))
+        return judge(replay([read_stored(each.file, each.demo) for each in chosen]))
+    except MissingError as missing:
+        return Finding("replay", "left out", str(missing))
     except UserError as error:
-        return Finding("replay", "left out", str(error))
+        return Finding("replay", "error", str(error), "write these demos again, or leave them out")
+    except RuntimeError as error:
+        last = str(error).strip().splitlines()[-1]
+        fix = "do states, model and task of the file belong to the simulator that is installed?"
+        return Finding("replay", "error", f"the simulator failed on {chosen[0].file}: {last}", fix)
 
 
 def judge(result: Replay) -> Finding:

@@ -34,6 +34,10 @@ class UserError(Exception):
     """Bad input. The message says what was found, what was expected and what to change, in one line."""
 
 
+class MissingError(UserError):
+    """Something that need not be there is not: a package that is an extra, or data that a file may go without."""
+
+
 def load(schema: type[C], argv: Sequence[str]) -> C:
     """Read leading YAML paths, then flags, into `schema`; later values win.
 

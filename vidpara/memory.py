@@ -20,7 +20,8 @@ from torch.utils._pytree import tree_leaves
 from vidpara.build import build_autoencoder, build_policy, build_unet, from_video_run
 from vidpara.cli import UserError
 from vidpara.config import DataConfig, TrainPolicyConfig, TrainVideoConfig
-from vidpara.data.sources import cameras_of, read_sources
+from vidpara.data.source_file import sources_of
+from vidpara.data.sources import read_source
 from vidpara.models.autoencoder import Autoencoder, PatchPCA, Pixels
 from vidpara.models.svd import VideoModel
 from vidpara.types import Actions, Batch, Camera, Start, Workspace
@@ -220,5 +221,4 @@ def _image_size(data: DataConfig) -> tuple[int, int]:
         raise UserError(
             f"the image size is not known: {data.rollouts[0]} does not exist; give --data.size ROWS COLUMNS"
         )
-    first = replace(data, rollouts=data.rollouts[:1], camera=cameras_of(data)[0])
-    return read_sources(first)[0].image_size
+    return read_source(sources_of(data)[0], data, "error")[0].image_size

@@ -10,6 +10,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -20,8 +21,8 @@ import yaml
 from scipy.spatial.transform import Rotation
 
 from vidpara.build_data import build_clips
-from vidpara.cli import UserError, load
-from vidpara.config import CheckConfig, DataConfig, LeRobotConfig
+from vidpara.cli import UserError
+from vidpara.config import DataConfig, LeRobotConfig
 from vidpara.data.clips import workspace
 from vidpara.data.episode import Episode
 from vidpara.data.sources import read_sources
@@ -29,7 +30,7 @@ from vidpara.models.autoencoder import Pixels
 from vidpara.models.image_encoder import ZeroContext
 
 SAMPLE = Path(__file__).parent / "samples/v2.1"
-OVERLAY = Path(__file__).parents[2] / "configs/data/droid.yaml"
+COLUMNS = Path(__file__).parents[2] / "configs/data/droid.yaml"
 CAMERA = "exterior_1_left"
 EXTRINSICS = f"camera_extrinsics.{CAMERA}"
 WIDTH = 0.085
@@ -81,10 +82,16 @@ def change(folder: Path, name: str, edit: Callable[[np.ndarray], np.ndarray]) ->
         pq.write_table(table.set_column(table.column_names.index(name), name, column), file)
 
 
-def read(folder: Path, *flags: str) -> list[Episode]:
-    cameras = ["--data.cameras", str(folder.parent / "cameras.yaml")]
-    argv = [str(OVERLAY), "--data.rollouts", str(folder), *cameras, *flags]
-    return read_sources(load(CheckConfig, argv).data)
+def described(folder: Path, **settings: Any) -> Path:
+    """A YAML file beside the data that describes them; `settings` of the columns are added to those of DROID."""
+    file = folder.parent / "droid.yaml"
+    said = {"include": str(COLUMNS), "path": str(folder), "cameras": str(folder.parent / "cameras.yaml")}
+    file.write_text(yaml.dump(said | settings))
+    return file
+
+
+def read(folder: Path, **settings: Any) -> list[Episode]:
+    return read_sources(DataConfig(rollouts=(described(folder, **settings),)))
 
 
 def test_droids_columns_read_to_the_poses_and_pixels_they_were_written_from(droid, truth):
@@ -104,7 +111,7 @@ def test_a_camera_of_zeros_was_not_calibrated_and_the_episodes_are_video(droid, 
 
 
 def test_without_intrinsics_the_episodes_are_video(droid, capsys):
-    assert not any(episode.labelled for episode in read(droid, "--data.cameras", "None"))
+    assert not any(episode.labelled for episode in read(droid, cameras=None))
     assert "--data.cameras" in capsys.readouterr().err
 
 
@@ -118,15 +125,15 @@ def test_without_intrinsics_the_episodes_are_video(droid, capsys):
 def test_extrinsics_that_do_not_fit_are_named(droid, column, message):
     change(droid, "action.gripper_position", np.zeros_like)  # constant, as extrinsics must be
     with pytest.raises(UserError, match=message):
-        read(droid, "--data.lerobot.extrinsics", column)
+        read(droid, lerobot={"extrinsics": column})
 
 
 def test_positions_alone_are_labels_without_rotation(droid, truth, tmp_path):
-    episodes = read(droid, "--data.lerobot.rotation", "none", "--data.lerobot.opening", "none")
+    episodes = read(droid, lerobot={"rotation": "none", "opening": "none"})
     assert all(e.labelled and not e.has_rotation and not e.opening.any() for e in episodes)
     torch.testing.assert_close(episodes[0].pixel, truth[0].pixel, atol=1e-2, rtol=0)
     assert workspace([*episodes, *truth]).home == workspace(truth).home
-    config = DataConfig(rollouts=(droid,), validation_demos=1, cache=tmp_path / "cache")
+    config = DataConfig(rollouts=(described(droid),), validation_demos=1, cache=tmp_path / "cache")
     clip = build_clips(config, episodes, Pixels(), ZeroContext(4))[0][20]
     assert clip.actions.valid.all() and not clip.actions.has_rotation.any()
     assert clip.actions.rotation.isfinite().all() and clip.start.opening == 0

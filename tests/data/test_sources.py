@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,14 +10,16 @@ import h5py
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from tests.data.rollout_files import FRAMES, SIZE, drift, write
 from vidpara.cli import UserError, dump, load
-from vidpara.config import CheckConfig, ClipConfig, DataConfig
+from vidpara.config import CheckConfig, ClipConfig, DataConfig, LeRobotConfig
 from vidpara.data import lerobot
 from vidpara.data.clips import Clips, split, workspace
 from vidpara.data.episode import Episode
 from vidpara.data.latents import cache_frames, to_float
+from vidpara.data.rollouts import read_actions
 from vidpara.data.sources import cache_folder, read_sources
 from vidpara.evaluation.video import write_mp4
 from vidpara.geometry.camera import project
@@ -104,15 +107,83 @@ def test_every_source_may_have_a_camera_of_its_own(rollouts, front, videos):
         assert found.frames.fingerprint() == expected.frames.fingerprint()
 
 
-@pytest.mark.parametrize("cameras", [(), ("agentview",) * 3, ("agentview", "front")])
+@pytest.mark.parametrize("cameras", [(), ("agentview",) * 3])
 def test_cameras_that_do_not_fit_the_sources_are_named(rollouts, cameras):
-    found = (
-        "twice, with two cameras"
-        if len(cameras) == 2
-        else rf"names {len(cameras)} cameras .* for 2 data\.rollouts"
+    with pytest.raises(UserError, match=rf"names {len(cameras)} cameras .* for 2 data\.rollouts"):
+        read(rollouts, LEROBOT, camera=cameras)
+
+
+def test_data_that_are_named_twice_are_refused(rollouts, tmp_path):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link.hdf5").symlink_to(rollouts)
+    source = describe(tmp_path / "same.yaml", path=rollouts)
+    for other in (rollouts, tmp_path / "folder/../rollouts.hdf5", tmp_path / "link.hdf5", source):
+        with pytest.raises(
+            UserError, match=r"names the same data twice.*held-out episodes would be trained on"
+        ):
+            read(rollouts, other)
+
+
+def describe(file: Path, **settings) -> Path:
+    """A source's YAML file."""
+    file.write_text(
+        yaml.dump(
+            {name: value if isinstance(value, dict) else str(value) for name, value in settings.items()}
+        )
     )
-    with pytest.raises(UserError, match=found):
-        read(rollouts, rollouts, camera=cameras)
+    return file
+
+
+def test_a_source_in_a_file_has_settings_of_its_own(rollouts, front, tmp_path):
+    """What it leaves out is the default, not what the configuration says of the other sources."""
+    described = describe(tmp_path / "front.yaml", path=front, camera="front")
+    state = {"position": "observation.state", "gripper_open": 1, "gripper_closed": -1}
+    inverted = describe(tmp_path / "inverted.yaml", path=LEROBOT, lerobot=state)
+    both = read(rollouts, described, inverted, size=(SIZE, SIZE), lerobot=LeRobotConfig(position="nothing"))
+    assert {e.source for e in both} == {rollouts, described, inverted}
+    plain = read(LEROBOT, size=(SIZE, SIZE))
+    for found, expected in zip(both[-2:], plain, strict=True):
+        torch.testing.assert_close(found.gripper, 1 - expected.gripper)
+        assert np.array_equal(found.images([3]), expected.images([3]))
+    with pytest.raises(UserError, match=r"no column 'nothing'"):
+        read(LEROBOT, lerobot=LeRobotConfig(position="nothing"))
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"camera": "front"}, "must say its path"),
+        ({"path": "other.yaml"}, "must say its path"),
+        ({"path": "a", "cammera": "front"}, "unknown key 'cammera'; did you mean 'camera'"),
+        ({"path": "a", "lerobot": {"positon": "a"}}, "did you mean 'lerobot.position'"),
+        ({"path": "nowhere"}, "source.yaml does not exist: nowhere"),
+    ],
+)
+def test_a_source_file_that_says_something_else_is_named(tmp_path, settings, words):
+    with pytest.raises(UserError, match=re.escape(words)):
+        read(describe(tmp_path / "source.yaml", **settings))
+
+
+def test_a_folder_of_files_is_one_source_of_all_their_tasks(rollouts, tmp_path):
+    folder = tmp_path / "suite"
+    folder.mkdir()
+    for name in ("pour_the_tea_demo", "open_the_drawer_demo"):
+        write(folder / f"{name}.hdf5")
+    (folder / "._pour_the_tea_demo.hdf5").write_bytes(b"left by another system")
+    episodes = read(folder)
+    assert [e.name for e in episodes] == [
+        f"{file}/{e.name}" for file in ("open_the_drawer_demo", "pour_the_tea_demo") for e in read(rollouts)
+    ]
+    assert {e.task for e in episodes} == {"pour the tea", "open the drawer"}
+    assert {e.source for e in episodes} == {folder}
+    clips_of(episodes, tmp_path / "cache")
+    for found, expected in zip(episodes, read(rollouts) * 2, strict=True):
+        assert np.array_equal(found.images([5]), expected.images([5]))
+        assert np.array_equal(read_actions(found), read_actions(expected))
+    (folder / "open_the_drawer_demo.hdf5").write_bytes(b"cut")
+    assert len(read(folder, on_error="skip")) == 3
+    with pytest.raises(UserError, match=r"open_the_drawer_demo\.hdf5 is not a readable HDF5 file"):
+        read(folder)
 
 
 def test_one_camera_is_written_down_as_it_always_was():

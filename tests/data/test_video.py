@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -11,20 +12,31 @@ import numpy as np
 import pytest
 
 from vidpara.cli import UserError
+from vidpara.data import headers
 from vidpara.data import video as reader
-from vidpara.data.video import frame_times, header, read_frames
+from vidpara.data.video import frame_times, header, read_frames, upright_size
+from vidpara.data.video_folder import read_videos
 
 FRAMES, SIZE = 60, (48, 64)
 H264 = {"preset": "veryfast", "crf": "24"}
+GOPS = (2, 10, 250)
 KINDS = {
-    "gop 2": ("libx264", {**H264, "g": "2", "bf": "0"}, "mp4"),
-    "gop 10": ("libx264", {**H264, "g": "10", "bf": "0"}, "mp4"),
-    "gop 250": ("libx264", {**H264, "g": "250", "bf": "0"}, "mp4"),
+    **{f"h264 gop {n}": ("libx264", {**H264, "g": f"{n}", "bf": "0"}, "mp4") for n in GOPS},
+    **{
+        f"h265 gop {n}": (
+            "libx265",
+            {"preset": "ultrafast", "x265-params": f"log-level=none:keyint={n}:min-keyint={n}:bframes=3:pools=1"},
+            "mp4",
+        )
+        for n in GOPS
+    },
+    **{
+        f"av1 gop {n}": ("libsvtav1", {"g": f"{n}", "crf": "20", "preset": "8", "svtav1-params": "lp=1"}, "mp4")
+        for n in GOPS
+    },
     "b-frames": ("libx264", {**H264, "g": "12", "bf": "3", "x264-params": "b-pyramid=normal:scenecut=0"}, "mp4"),
     "open gop": ("libx264", {**H264, "g": "12", "bf": "3", "x264-params": "open-gop=1:scenecut=0"}, "mp4"),
     "matroska": ("libx264", {**H264, "g": "12", "bf": "3"}, "mkv"),
-    "h265": ("libx265", {"g": "12", "preset": "ultrafast", "x265-params": "log-level=none:bframes=3:pools=1"}, "mp4"),
-    "av1": ("libsvtav1", {"g": "16", "crf": "20", "preset": "8", "svtav1-params": "lp=1"}, "mp4"),
     "vp9": ("libvpx-vp9", {"g": "12", "deadline": "realtime", "cpu-used": "8"}, "webm"),
     "mpeg2": ("mpeg2video", {"g": "12", "bf": "2", "q:v": "4"}, "mkv"),
     "avi": ("mpeg4", {"g": "12", "bf": "2"}, "avi"),
@@ -109,10 +121,13 @@ def test_a_time_between_two_frames_gives_the_nearer_one(video):
 def test_decord_reads_the_same_frames(video):
     pytest.importorskip("decord")
     times, images = decoded(video)
-    with av.open(str(video)) as container:
-        if container.streams.video[0].codec_context.name not in ("h264", "hevc"):
-            pytest.skip("decord 0.6 does not decode it")
     clip = np.array([40, 3, 17, 59])
+    with av.open(str(video)) as container:
+        codec = container.streams.video[0].codec_context.name
+    if codec != "h264":
+        with pytest.raises(UserError, match=rf"is {codec}, decord .* --data\.decoder pyav"):
+            read_frames(video, times[clip], 0.001, "decord")
+        return
     found = read_frames(video, times[clip], 0.001, "decord")
     assert [number_of(image) for image in found] == clip.tolist()
     assert np.abs(found.astype(int) - images[clip]).max() <= 3  # another colour conversion
@@ -129,7 +144,7 @@ def test_variable_frame_rate_is_read_by_time(tmp_path):
 
 
 def test_a_random_clip_does_not_read_the_whole_file(tmp_path, monkeypatch):
-    file = write(tmp_path / "video.mp4", *KINDS["gop 10"][:2])
+    file = write(tmp_path / "video.mp4", *KINDS["h264 gop 10"][:2])
     with av.open(str(file)) as container:
         seconds = float(container.streams.video[0].time_base or 0)
     touched, tick = set(), reader._tick
@@ -153,15 +168,37 @@ def test_a_time_that_the_file_does_not_reach_is_named(video):
         read_frames(video, np.array([0.5, 9.0]))
 
 
-def test_a_file_that_asks_to_be_turned_is_turned(tmp_path):
-    file = write(tmp_path / "phone.mp4", *KINDS["gop 10"][:2])
-    upright = read_frames(file, np.array([0.5]))[0]
+def turned_video(tmp_path: Path) -> Path:
+    """A video that is to be shown a quarter turn clockwise, as phones write them."""
+    file = write(tmp_path / "phone.mp4", *KINDS["h264 gop 10"][:2])
     content = bytearray(file.read_bytes())
     matrix = content.index(b"tkhd") + 4 + 40
     content[matrix : matrix + 36] = struct.pack(">9i", 0, 1 << 16, 0, -(1 << 16), 0, 0, 0, 0, 1 << 30)
-    file.write_bytes(content)  # shown a quarter turn clockwise
-    turned = read_frames(file, np.array([0.5]))[0]
+    file.write_bytes(content)
+    return file
+
+
+def test_a_file_that_asks_to_be_turned_is_turned(tmp_path):
+    stored = write(tmp_path / "stored.mp4", *KINDS["h264 gop 10"][:2])
+    file = turned_video(tmp_path)
+    turned, upright = (read_frames(each, np.array([0.5]))[0] for each in (file, stored))
     assert np.array_equal(turned, np.rot90(upright, -1)) and frame_times(file)[1] == SIZE[::-1]
+
+
+def test_decord_turns_no_oblong_picture_and_says_so(tmp_path):
+    pytest.importorskip("decord")
+    with pytest.raises(UserError, match=r"phone\.mp4 cannot be decoded by decord; try --data\.decoder pyav"):
+        read_frames(turned_video(tmp_path), np.array([0.5]), decoder="decord")
+
+
+def test_a_turned_video_is_of_the_size_that_is_expected(tmp_path):
+    file = turned_video(tmp_path)
+    (episode,) = read_videos(tmp_path, None, "pyav", tmp_path / "cache")
+    assert episode.stored_size == SIZE[::-1] == upright_size(file)
+    (finding,) = headers.check([episode])
+    assert finding.verdict == "ok"
+    (finding,) = headers.check([replace(episode, stored_size=(40, 40))])
+    assert finding.verdict == "error" and f"has {SIZE[::-1]} rows and columns" in finding.found
 
 
 @pytest.mark.parametrize("content", [b"", b"not a video" * 100])
@@ -179,7 +216,7 @@ def test_a_missing_video_is_named(tmp_path):
 
 @pytest.mark.parametrize("share", [0.3, 0.7])
 def test_a_truncated_video_is_named(tmp_path, share):
-    whole = write(tmp_path / "video.mp4", *KINDS["gop 10"][:2])
+    whole = write(tmp_path / "video.mp4", *KINDS["h264 gop 10"][:2])
     whole.write_bytes(whole.read_bytes()[: int(share * whole.stat().st_size)])
     with pytest.raises(UserError, match=r"video\.mp4 is not a readable video"):
         read_frames(whole, np.array([0.0]))
@@ -195,7 +232,7 @@ def test_a_container_that_is_cut_anywhere_is_named(tmp_path, kind, share):
         frame_times(whole)
 
 
-@pytest.mark.parametrize("kind", ["gop 10", "b-frames", "h265", "av1"])
+@pytest.mark.parametrize("kind", ["h264 gop 10", "b-frames", "h265 gop 10", "av1 gop 10"])
 def test_a_video_that_is_damaged_in_the_middle_is_named(tmp_path, kind):
     file = write(tmp_path / "video.mp4", *KINDS[kind][:2])
     times, content = decoded(file)[0], bytearray(file.read_bytes())

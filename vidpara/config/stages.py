@@ -60,7 +60,7 @@ class CheckConfig:
     head: HeadConfig = field(default_factory=HeadConfig)
     output: Path = Path("runs/check")
     demos: int = 2
-    """Demos to make videos of."""
+    """Episodes of each source to show."""
     replay: int = 2
     """Demos of LIBERO files whose actions are carried out in the simulator; 0 turns it off."""
 

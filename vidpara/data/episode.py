@@ -16,7 +16,8 @@ from vidpara.cli import UserError
 from vidpara.geometry.camera import inside, project, resize_camera, resize_images
 from vidpara.types import Bool, Camera, Float, Int, UInt8
 
-OnError = Literal["error", "skip"]
+OnError = Literal["error", "skip"] | list[UserError]
+"""What becomes of what cannot be read: it ends the reading, is named and left out, or left out and kept in a list."""
 Read = TypeVar("Read")
 ORTHONORMAL = 0.02
 """How far the product of a rotation with its transpose may be from one."""
@@ -137,7 +138,7 @@ class Episode:
 
 
 def readable(results: Iterable[Callable[[], Read]], on_error: OnError) -> Iterator[Read]:
-    """What every call gives; those that cannot read end it, or are named, counted and left out.
+    """What every call gives; those that cannot read end it, or are left out: named and counted, or kept.
 
     Raises:
         UserError: a call cannot read, and `on_error` is `error`.
@@ -150,6 +151,9 @@ def readable(results: Iterable[Callable[[], Read]], on_error: OnError) -> Iterat
         except UserError as error:
             if on_error == "error":
                 raise
+            if isinstance(on_error, list):
+                on_error.append(error)
+                continue
             skipped += 1
             print(f"skipped: {error}", file=sys.stderr)
         else:

@@ -1,4 +1,4 @@
-"""What video files say of themselves against what the episodes expect of them, without decoding anything."""
+"""What video files say of themselves against what the episodes expect of them, without decoding them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from vidpara.cli import UserError
 from vidpara.data.ahead import ahead
 from vidpara.data.episode import Chosen, Episode
 from vidpara.data.finding import Finding
-from vidpara.data.video import Header, VideoFrames, header
+from vidpara.data.video import Header, VideoFrames, header, upright_size
 
 
 def check(episodes: Sequence[Episode]) -> list[Finding]:
@@ -54,6 +54,8 @@ def _wrong(episode: Episode, video: VideoFrames, found: Header | UserError) -> s
         return str(found)
     if video.times[-1] > found.end + video.tolerance:
         return f"{video.file} ends at {found.end:.3f} s, the last frame is wanted at {video.times[-1]:.3f} s"
-    if found.size != episode.stored_size:
-        return f"{video.file} has {found.size} rows and columns, the metadata say {episode.stored_size}"
+    if found.size == episode.stored_size:
+        return ""
+    if (size := upright_size(video.file)) != episode.stored_size:  # which a phone's header does not say
+        return f"{video.file} has {size} rows and columns, the metadata say {episode.stored_size}"
     return ""

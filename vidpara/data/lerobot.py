@@ -21,14 +21,13 @@ from huggingface_hub import snapshot_download
 from vidpara.cli import UserError
 from vidpara.config import DataConfig
 from vidpara.data.ahead import ahead
-from vidpara.data.episode import Episode, Frames, labelled, readable, video_only
+from vidpara.data.episode import Episode, Frames, OnError, labelled, readable, video_only
 from vidpara.data.lerobot_columns import camera_of, columns_of, poses_of
 from vidpara.data.lerobot_meta import INFO, Dataset, Entry, read_entries, read_info
 from vidpara.data.parquet import ParquetFrames, read_table, values
+from vidpara.data.source_file import Source
 from vidpara.data.video import VideoFrames
 from vidpara.types import Float, Int
-
-HUB = "hf:"
 
 
 class Rows(NamedTuple):
@@ -40,11 +39,6 @@ class Rows(NamedTuple):
 
 def is_lerobot(path: Path) -> bool:
     return (path / INFO).is_file()
-
-
-def is_hub_id(path: Path) -> bool:
-    """Whether a path is `hf://OWNER/NAME`, whose double slash it has lost."""
-    return path.parts[:1] == (HUB,) and len(path.parts) > 2
 
 
 def download(path: Path) -> Path:
@@ -60,33 +54,38 @@ def download(path: Path) -> Path:
         raise UserError(f"cannot download dataset {name}: {' '.join(str(error).split())[:300]}") from error
 
 
-def read_dataset(source: Path, folder: Path, config: DataConfig, camera: str) -> list[Episode]:
-    """All episodes of the dataset in `folder`, as `camera` sees them; without its parameters they are video only.
+def read_dataset(source: Source, folder: Path, config: DataConfig, on_error: OnError) -> list[Episode]:
+    """All episodes of the dataset in `folder`, as its camera sees them; without its parameters they are video only.
 
-    An episode that cannot be read ends it, or with `data.on_error skip` is left out.
+    An episode that cannot be read ends it, or is left out.
 
     Raises:
         UserError: a file is missing or damaged, files contradict one another, or a column is unknown.
     """
-    dataset = read_info(source, folder)
-    key = _camera_key(dataset, camera)
-    tables = _tables(read_entries(dataset, key), columns_of(camera, config.lerobot))
-    reads = (partial(_episode, dataset, key, camera, config, entry, rows) for entry, rows in tables)
-    episodes = list(readable(reads, config.on_error))
+    dataset = read_info(source.name, folder)
+    key = _camera_key(dataset, source.camera)
+    tables = _tables(read_entries(dataset, key), columns_of(source.camera, source.lerobot))
+    reads = (partial(_episode, dataset, key, source, config, entry, rows) for entry, rows in tables)
+    episodes = list(readable(reads, on_error))
     if without := sum(not episode.labelled for episode in episodes):
         print(
-            f"{source}: {without} of {len(episodes)} episodes have no parameters of camera '{camera}', so their "
-            "video is used and their actions are not; give them with --data.cameras",
+            f"{source.name}: {without} of {len(episodes)} episodes have no parameters of camera '{source.camera}', so "
+            "their video is used and their actions are not; give them with --data.cameras",
             file=sys.stderr,
         )
     return episodes
 
 
 def _episode(
-    dataset: Dataset, key: str, camera: str, config: DataConfig, entry: Entry, read_rows: Callable[[], Rows]
+    dataset: Dataset,
+    key: str,
+    source: Source,
+    config: DataConfig,
+    entry: Entry,
+    read_rows: Callable[[], Rows],
 ) -> Episode:
-    source, stored = dataset.source, dataset.image_size(key)
-    where = f"{source}: {entry.name}"
+    name, stored = source.name, dataset.image_size(key)
+    where = f"{name}: {entry.name}"
     if entry.video and not entry.video.is_file():
         raise UserError(
             f"{entry.video} does not exist, but the dataset's metadata name it; copy the missing file"
@@ -96,11 +95,11 @@ def _episode(
         times = _times(entry, table, rows, dataset.fps)
         frames = _frames(dataset, entry, key, rows, times, config)
         part = table.take(pa.array(rows))
-        lens = camera_of(where, part, entry.facts, stored, camera, config)
+        lens = camera_of(where, part, entry.facts, stored, source)
         if lens is None:
-            return video_only(source, entry.name, frames, times, stored, config.size, entry.task)
-        poses = poses_of(where, part, list(dataset.features), config.lerobot)
-        return labelled(source, entry.name, frames, times, lens, stored, config.size, poses, entry.task)
+            return video_only(name, entry.name, frames, times, stored, config.size, entry.task)
+        poses = poses_of(where, part, list(dataset.features), source.lerobot)
+        return labelled(name, entry.name, frames, times, lens, stored, config.size, poses, entry.task)
     except (ValueError, TypeError, KeyError, IndexError, pa.ArrowException) as error:
         raise UserError(
             f"{where} holds something else than is expected ({error}); check --data.lerobot's columns, or export it "
@@ -109,13 +108,18 @@ def _episode(
 
 
 def read_column(source: Path, folder: Path, name: str) -> dict[str, Float[np.ndarray, "T n"]]:
-    """A column of numbers, by the episodes' names; nothing where the dataset has none of that name."""
+    """A column of numbers, by the names of the episodes that can be read; nothing where there is none of that name."""
     dataset = read_info(source, folder)
     if name not in dataset.features:
         return {}
     entries = read_entries(dataset, _cameras(dataset)[0])
-    found = {entry.name: read_rows() for entry, read_rows in _tables(entries, [name])}
-    return {episode: values(rows.table, name)[rows.indices] for episode, rows in found.items()}
+    reads = (partial(_column, entry, name, read_rows) for entry, read_rows in _tables(entries, [name]))
+    return dict(readable(reads, []))
+
+
+def _column(entry: Entry, name: str, read_rows: Callable[[], Rows]) -> tuple[str, Float[np.ndarray, "T n"]]:
+    rows = read_rows()
+    return entry.name, values(rows.table, name)[rows.indices]
 
 
 def _camera_key(dataset: Dataset, camera: str) -> str:

@@ -12,9 +12,10 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from vidpara.cli import UserError, read_yaml
-from vidpara.config import DataConfig, LeRobotConfig
+from vidpara.config import LeRobotConfig
 from vidpara.data.episode import Poses
 from vidpara.data.parquet import values
+from vidpara.data.source_file import Source
 from vidpara.geometry.camera import resize_camera
 from vidpara.types import Camera, Float
 
@@ -88,8 +89,7 @@ def camera_of(
     table: pa.Table,
     facts: dict[str, Any],
     stored_size: tuple[int, int],
-    camera: str,
-    config: DataConfig,
+    source: Source,
 ) -> Camera | None:
     """The episode's camera of that name: from its rows, its metadata or the YAML file, the first that has it.
 
@@ -99,19 +99,19 @@ def camera_of(
     Raises:
         UserError: it moves during the episode, or its parameters are of another shape.
     """
-    extrinsics = config.lerobot.extrinsics.format(camera)
+    extrinsics = source.lerobot.extrinsics.format(source.camera)
     if extrinsics:
-        return _camera_of_extrinsics(where, table, extrinsics, camera, stored_size, config)
-    names = [name.format(camera) for name in CAMERA_COLUMNS]
+        return _camera_of_extrinsics(where, table, extrinsics, stored_size, source)
+    names = [name.format(source.camera) for name in CAMERA_COLUMNS]
     if all(name in table.column_names for name in names):
         return _camera(where, *(_constant(where, table, name) for name in names))
     if all(facts.get(name) is not None for name in names):
         return _camera(where, *(np.array(facts[name], dtype=np.float64) for name in names))
-    return _camera_in_file(config.cameras, camera, stored_size) if config.cameras else None
+    return _camera_in_file(source.cameras, source.camera, stored_size) if source.cameras else None
 
 
 def _camera_of_extrinsics(
-    where: str, table: pa.Table, column: str, camera: str, stored_size: tuple[int, int], config: DataConfig
+    where: str, table: pa.Table, column: str, stored_size: tuple[int, int], source: Source
 ) -> Camera | None:
     if column not in table.column_names:
         raise UserError(f"{where} has no column '{column}'; set --data.lerobot.extrinsics")
@@ -121,11 +121,11 @@ def _camera_of_extrinsics(
             f"{where}: '{column}' holds {found.size} values, x, y, z and three Euler angles are expected; set "
             "--data.lerobot.extrinsics"
         )
-    if not found.any() or config.cameras is None:
+    if not found.any() or source.cameras is None:
         return None
     pose = np.eye(4)
     pose[:3, :3], pose[:3, 3] = Rotation.from_euler("xyz", found[3:]).as_matrix(), found[:3]
-    return _camera_in_file(config.cameras, camera, stored_size, pose)
+    return _camera_in_file(source.cameras, source.camera, stored_size, pose)
 
 
 def _camera_in_file(

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import pyarrow as pa
 
 from vidpara.cli import UserError
@@ -117,7 +117,7 @@ def read_entries(dataset: Dataset, key: str) -> list[Entry]:
     for entry in entries:
         if entry.length < 1:
             raise UserError(f"{dataset.source}: {entry.name} is empty; remove it from the dataset")
-        if np.isnan([entry.start, entry.end]).any():
+        if math.isnan(entry.start) or math.isnan(entry.end):
             raise UserError(
                 f"{dataset.source}: {entry.name} begins or ends at no time; export the dataset anew"
             )

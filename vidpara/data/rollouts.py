@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -15,9 +15,10 @@ import torch
 
 from vidpara.cli import UserError
 from vidpara.data import published
-from vidpara.data.episode import Episode, OnError, Poses, labelled, readable
+from vidpara.data.episode import Chosen, Episode, Frames, OnError, Poses, labelled, readable
 from vidpara.types import Camera, Float, UInt8
 
+SUFFIXES = (".hdf5", ".h5")
 CONTROL_RATE = 20.0
 """Rows a second of LIBERO's files."""
 
@@ -51,8 +52,10 @@ def read_episodes(
     camera: str = "agentview",
     size: tuple[int, int] | None = None,
     on_error: OnError = "error",
+    source: Path | None = None,
 ) -> list[Episode]:
     """All demonstrations of a file, in the order of their numbers, their images resized to `size` rows and columns.
+    They are those of `source`, the file itself by default; of a folder their names begin with the file's.
 
     Row j of the observations is the moment after action j (LIBERO's pairing), so row j's gripper target is action j's.
 
@@ -63,7 +66,43 @@ def read_episodes(
     with open_file(path) as file:
         demos, task = file["data"], _task(file["data"], path)
         reads = (partial(_read, path, demos[name], name, camera, size, task) for name in names)
-        return list(readable(reads, on_error))
+        return [replace(episode, source=source or path) for episode in readable(reads, on_error)]
+
+
+def read_folder(
+    folder: Path, camera: str, size: tuple[int, int] | None, on_error: OnError, source: Path
+) -> list[Episode]:
+    """All demonstrations of a folder's files, as LIBERO publishes a suite: a file a task. A file that cannot be read
+    ends it, or is left out.
+    """
+    reads = (partial(read_episodes, file, camera, size, on_error, source) for file in files_in(folder))
+    return [
+        replace(episode, name=f"{stored(episode).file.stem}/{episode.name}")
+        for file in readable(reads, on_error)
+        for episode in file
+    ]
+
+
+def files_in(folder: Path) -> list[Path]:
+    """A folder's HDF5 files, by name; hidden ones are left alone."""
+    found = (file for file in folder.iterdir() if file.suffix in SUFFIXES and file.is_file())
+    return sorted(file for file in found if not file.name.startswith("."))
+
+
+def is_stored(episode: Episode) -> bool:
+    """Whether an episode was read from a LIBERO file."""
+    return isinstance(_frames(episode), RolloutFrames)
+
+
+def stored(episode: Episode) -> RolloutFrames:
+    """The LIBERO file and demo that an episode was read from."""
+    frames = _frames(episode)
+    assert isinstance(frames, RolloutFrames), f"{episode.name} is of no LIBERO file"
+    return frames
+
+
+def _frames(episode: Episode) -> Frames:
+    return episode.frames.frames if isinstance(episode.frames, Chosen) else episode.frames
 
 
 def demo_names(path: Path) -> list[str]:
@@ -86,14 +125,16 @@ def demo_names(path: Path) -> list[str]:
 
 def read_actions(episode: Episode) -> Float[np.ndarray, "T 7"]:
     """The OSC_POSE commands of a demo; row j led to the observations' row j."""
-    with open_file(episode.source) as file:
-        return np.asarray(file[f"data/{episode.name}/actions"], np.float32)
+    place = stored(episode)
+    with open_file(place.file) as file:
+        return np.asarray(file[f"data/{place.demo}/actions"], np.float32)
 
 
 def read_fingers(episode: Episode) -> Float[np.ndarray, "T 2"]:
     """The two finger positions (metres; open is +0.04, -0.04)."""
-    with open_file(episode.source) as file:
-        return np.asarray(file[f"data/{episode.name}/obs/gripper_states"], np.float32)
+    place = stored(episode)
+    with open_file(place.file) as file:
+        return np.asarray(file[f"data/{place.demo}/obs/gripper_states"], np.float32)
 
 
 def _task(data: h5py.Group, path: Path) -> str:
@@ -134,9 +175,6 @@ def _read(
         raise UserError(
             f"{where} holds something of another shape or type than LIBERO's ({error})"
         ) from error
-    lengths = {"images": frames, "poses": len(position), "actions": len(gripper)}
-    if len(set(lengths.values())) > 1:
-        raise UserError(f"{where} has unequal lengths {lengths}")
     frames_of = RolloutFrames(path, name, camera)
     poses = Poses(position, rotation, opening, gripper)
     times = np.arange(frames) / CONTROL_RATE

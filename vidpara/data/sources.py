@@ -1,4 +1,4 @@
-"""Where training data come from: every source becomes a list of `Episode`s."""
+"""Where training data come from: every source becomes a list of `Episode`s, and all of them one dataset."""
 
 from __future__ import annotations
 
@@ -8,12 +8,11 @@ from pathlib import Path
 
 from vidpara.cli import UserError
 from vidpara.config import DataConfig
-from vidpara.data.episode import Episode, at_rate, readable
-from vidpara.data.lerobot import download, is_hub_id, is_lerobot, read_dataset
-from vidpara.data.rollouts import read_episodes
+from vidpara.data.episode import Episode, OnError, at_rate, readable
+from vidpara.data.lerobot import download, is_lerobot, read_dataset
+from vidpara.data.rollouts import SUFFIXES, files_in, read_episodes, read_folder
+from vidpara.data.source_file import Source, is_hub_id, sources_of
 from vidpara.data.video_folder import read_videos, videos_in
-
-HDF5 = (".hdf5", ".h5")
 
 
 def read_sources(config: DataConfig) -> list[Episode]:
@@ -22,9 +21,17 @@ def read_sources(config: DataConfig) -> list[Episode]:
     Raises:
         UserError: a source is missing, damaged or of no known kind, or their images differ in size.
     """
-    sources = zip(config.rollouts, cameras_of(config), strict=True)
-    found = readable((partial(_read, path, camera, config) for path, camera in sources), config.on_error)
-    episodes = [episode for source in found for episode in source]
+    reads = (partial(read_source, source, config, config.on_error) for source in sources_of(config))
+    episodes = [episode for source in readable(reads, config.on_error) for episode in source]
+    return together(episodes, config)
+
+
+def together(episodes: list[Episode], config: DataConfig) -> list[Episode]:
+    """All sources' episodes as one dataset: of the chosen tasks, at one size, and on one clock if it is given.
+
+    Raises:
+        UserError: there is none, their images differ in size, or no episode has a task that was chosen.
+    """
     if not episodes:
         raise UserError(f"no episode of {', '.join(map(str, config.rollouts))} can be read")
     if config.tasks:
@@ -60,51 +67,38 @@ def _of_tasks(episodes: list[Episode], tasks: tuple[str, ...]) -> list[Episode]:
     return [e for e in episodes if any(task.lower() in e.task.lower() for task in tasks)]
 
 
-def cameras_of(config: DataConfig) -> tuple[str, ...]:
-    """The camera of each source; folders of video have none and ignore theirs.
-
-    Raises:
-        UserError: the names are not as many as the sources, or a source has two.
-    """
-    if isinstance(config.camera, str):
-        return (config.camera,) * len(config.rollouts)
-    if len(config.camera) != len(config.rollouts):
-        raise UserError(
-            f"data.camera names {len(config.camera)} cameras ({', '.join(config.camera)}) for {len(config.rollouts)} "
-            "data.rollouts; give one for all, or one for each in their order"
-        )
-    of: dict[Path, str] = {}
-    for path, camera in zip(config.rollouts, config.camera, strict=True):
-        if of.setdefault(path, camera) != camera:
-            raise UserError(
-                f"data.rollouts names {path} twice, with two cameras; give it once (--data.rollouts)"
-            )
-    return config.camera
-
-
 def cache_folder(config: DataConfig) -> Path:
     """Where latents are cached: `data.cache`, or beside the first source that is on this machine."""
     local = [path.parent for path in config.rollouts if not is_hub_id(path)]
     return config.cache or (local or [Path("data")])[0] / "latents"
 
 
-def _read(path: Path, camera: str, config: DataConfig) -> list[Episode]:
+def read_source(source: Source, config: DataConfig, on_error: OnError) -> list[Episode]:
+    """One source's episodes, by what lies at its path.
+
+    Raises:
+        UserError: there is nothing of a known kind, or it cannot be read.
+    """
+    name, path = source.name, source.path
     if is_hub_id(path):
-        return read_dataset(path, download(path), config, camera)
-    if path.suffix in HDF5:
-        return read_episodes(path, camera, config.size, config.on_error)
+        return read_dataset(source, download(path), config, on_error)
+    if path.suffix in SUFFIXES:
+        return read_episodes(path, source.camera, config.size, on_error, name)
+    if path.is_dir() and files_in(path):
+        return read_folder(path, source.camera, config.size, on_error, name)
     if is_lerobot(path):
-        return read_dataset(path, path, config, camera)
+        return read_dataset(source, path, config, on_error)
     if path.is_dir() and videos_in(path):
-        return read_videos(path, config.size, config.decoder, cache_folder(config), config.on_error)
+        return read_videos(path, config.size, config.decoder, cache_folder(config), on_error, name)
     found = (
-        "does not exist"
+        f"does not exist{'' if name == path else f': {path}'}"
         if not path.exists()
         else "is a folder without them"
         if path.is_dir()
         else "is another file"
     )
     raise UserError(
-        f"--data.rollouts {path} {found}; it takes LIBERO HDF5 files (.hdf5), LeRobotDataset folders (with "
+        f"--data.rollouts {name} {found}; it takes LIBERO HDF5 files (.hdf5) and folders of them, LeRobotDataset "
+        "folders (with "
         "meta/info.json; or hf://OWNER/NAME) and folders of videos (.mp4, .webm, .avi, .mkv)"
     )

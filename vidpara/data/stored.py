@@ -10,7 +10,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from vidpara.cli import UserError
+from vidpara.cli import MissingError, UserError
 from vidpara.data.published import camera_of
 from vidpara.data.rollouts import open_file
 from vidpara.data.write_rollouts import write_images
@@ -27,7 +27,8 @@ def read_stored(path: Path, name: str) -> StoredDemo:
     """One demo's model, states and actions.
 
     Raises:
-        UserError: the file does not hold them, or they are not equally many.
+        MissingError: the file does not hold them.
+        UserError: they are not equally many.
     """
     where = f"{path}: {name}"
     with open_file(path) as file:
@@ -36,7 +37,7 @@ def read_stored(path: Path, name: str) -> StoredDemo:
         missing = [place for place in places.values() if place not in demo]
         missing += ["model_file"] if "model_file" not in demo.attrs else []
         if missing:
-            raise UserError(
+            raise MissingError(
                 f"{where} has no {', '.join(missing)}, so the simulator cannot be set to what was recorded; take the "
                 "file as LIBERO publishes it, or as stages/collect_rollouts.py writes it"
             )

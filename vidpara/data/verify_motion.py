@@ -26,7 +26,10 @@ of the image 0.03 and less, unless it is off towards the arm, which moves alike.
 SHIFTS = (0, -9, -6, -4, -2, 2, 4, 6, 9)
 """Frames by which poses may be late or early."""
 CLEAR = 1.5
-"""How much better another moment's poses must fit to be named."""
+"""How much better another moment's poses must fit to be named: at 64 rows and fewer those of the fingers, some frames
+earlier, fit as well as those of the point between them."""
+SURE = 3.0
+"""Standard errors by which one fit must be better than another, or worse than it should be, to be an error."""
 
 
 class Film(NamedTuple):
@@ -35,6 +38,21 @@ class Film(NamedTuple):
     images: Float[np.ndarray, "t h w"]
     pixel: Float[np.ndarray, "t 2"]
     seen: Bool[np.ndarray, "t"]
+
+
+class Fit(NamedTuple):
+    """Share of the motion that is explained, and its standard error over the pairs of pictures."""
+
+    share: float
+    error: float
+
+    def beats(self, other: Fit, factor: float = 1.0) -> bool:
+        """Whether it is surely more than `factor` times the other, which counts as none where it is less."""
+        doubt = float(np.hypot(self.error, factor * other.error))
+        return self.share - factor * max(other.share, 0.0) > SURE * doubt
+
+    def __str__(self) -> str:
+        return f"{self.share:.0%} (± {self.error:.0%})"
 
 
 class Pairs(NamedTuple):
@@ -84,35 +102,36 @@ def orientation(pairs: Pairs) -> Finding:
         before, after = turn(pairs.before), turn(pairs.after)
         if square or before.shape == pairs.before.shape:
             fits[name] = fit(pairs._replace(before=before, after=after))
-    best = max(fits, key=lambda name: fits[name])
-    if best == "as they are" or fits[best] < GOES_ALONG:
-        others = max(value for name, value in fits.items() if name != "as they are")
-        found = f"no flip or rotation of the pictures moves better with the numbers ({max(0.0, others):.0%})"
-        return Finding("orientation", "ok", found)
-    found = f"the pictures move with the numbers when they are {best} ({fits[best]:.0%}), and not as they are"
+    stored = fits.pop("as they are")
+    best = max(fits, key=lambda name: fits[name].share)
+    if fits[best].share < GOES_ALONG or not fits[best].beats(stored):
+        found = f"no flip or rotation of the pictures moves better with the numbers: as they are {stored}, {best} "
+        return Finding("orientation", "ok", f"{found}{fits[best]}")
+    found = f"the pictures move with the numbers when they are {best}: {fits[best]}, as they are {stored}"
     return Finding("orientation", "error", found, f"store the pictures {best}")
 
 
 def clock(films: Sequence[Film]) -> Finding:
     """Whether the pictures move with poses of another moment."""
     fits = {shift: fit(motion_pairs(films, shift)) for shift in SHIFTS}
-    best = max(fits, key=lambda shift: fits[shift])
-    found = f"{fits[0]:.0%} of the motion goes with the poses of the same frame"
-    if fits[best] < max(CLEAR * fits[0], GOES_ALONG):
+    best = max(fits, key=lambda shift: fits[shift].share)
+    found = f"{fits[0]} of the motion goes with the poses of the same frame"
+    if fits[best].share < GOES_ALONG or not fits[best].beats(fits[0], CLEAR):
         return Finding("clock", "ok", found)
-    found += f", {fits[best]:.0%} with those of {abs(best)} frames {'later' if best > 0 else 'earlier'}"
+    found += f", {fits[best]} with those of {abs(best)} frames {'later' if best > 0 else 'earlier'}"
     fix = "pictures and poses are recorded with a delay between them; shift one of them by that many frames"
     return Finding("clock", "error", found, fix)
 
 
 def camera(pairs: Pairs) -> Finding:
     """Whether the picture moves with the end effector where it is projected."""
-    share = fit(pairs)
-    found = f"{share:.0%} of the motion in the picture goes with the end effector where it is projected"
-    if share >= GOES_ALONG:
+    along = fit(pairs)
+    found = f"{along} of the motion in the picture goes with the end effector where it is projected"
+    if along.share >= GOES_ALONG:
         return Finding("camera", "ok", found)
     fix = "check the camera's intrinsics (of which image size?) and pose, and which point of the hand the poses are of"
-    return Finding("camera", "error", found, fix)
+    sure = along.share + SURE * along.error < GOES_ALONG
+    return Finding("camera", "error" if sure else "warning", found, fix)
 
 
 def film(episode: Episode) -> Film:
@@ -141,20 +160,25 @@ def motion_pairs(films: Sequence[Film], shift: int = 0) -> Pairs:
     return Pairs(a, b, np.reshape(pixel_before, (-1, 2)), np.reshape(pixel_after, (-1, 2)), change)
 
 
-def fit(pairs: Pairs) -> float:
+def fit(pairs: Pairs) -> Fit:
     """Share of the change around the end effector that is explained by a patch moving as the projection does.
 
     Of each pair: squared difference of the patch at the old place, minus that of the patch moved along; summed, over
-    the largest changes that patches of these pictures have.
+    the largest changes that patches of these pictures have. The standard error is that of a ratio of sums.
     """
     radius = _radius(pairs.before)
-    explained, change = 0.0, 1e-9
+    explained, change = [], []
     for a, b, here, there, most in zip(*pairs, strict=True):
         patch, stayed, moved = _patch(a, here, radius), _patch(b, here, radius), _patch(b, there, radius)
         if patch is not None and stayed is not None and moved is not None:
-            explained += float(((patch - stayed) ** 2).sum() - ((patch - moved) ** 2).sum())
-            change += float(most)
-    return explained / change
+            explained.append(((patch - stayed) ** 2).sum() - ((patch - moved) ** 2).sum())
+            change.append(most)
+    if not np.sum(change) > 0:
+        return Fit(0.0, 1.0)
+    explained, change = np.array(explained), np.array(change)
+    share = explained.sum() / change.sum()
+    error = np.linalg.norm(explained - share * change) / change.sum()
+    return Fit(float(share), float(error))
 
 
 def _radius(images: Float[np.ndarray, "n h w"]) -> int:

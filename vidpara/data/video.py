@@ -88,13 +88,23 @@ def header(file: Path) -> Header:
         return Header(size, _end(container, stream))
 
 
-def _end(container: Any, stream: Any, alone: bool = False) -> float:
-    """When the video ends by its header (seconds), NaN where that says nothing. With `alone` the container's end does
-    not count if it holds other streams, which may be longer.
+def upright_size(file: Path) -> tuple[int, int]:
+    """Rows and columns of a video's pictures, turned as the file asks; the first frame is decoded.
+
+    Raises:
+        UserError: it cannot be.
+    """
+    _, first = next(_nearest(file, np.zeros(1)))
+    return first.shape[0], first.shape[1]
+
+
+def _end(container: Any, stream: Any) -> float:
+    """When the video ends by its header (seconds), NaN where that says nothing: a container's end may be that of
+    another stream.
     """
     if stream.duration is not None:
         return float(((stream.start_time or 0) + stream.duration) * stream.time_base)
-    if container.duration and not (alone and len(container.streams) > 1):
+    if container.duration and len(container.streams) == 1:
         return container.duration / av.time_base
     return math.nan
 
@@ -118,7 +128,7 @@ def frame_times(file: Path) -> tuple[Float[np.ndarray, "n"], tuple[int, int]]:
         times = ticks * float(stream.time_base)
         usual = float(1 / stream.average_rate) if stream.average_rate else math.inf
         gap = float(np.median(np.diff(times))) if len(times) > 1 else usual
-        end = _end(container, stream, alone=True)
+        end = _end(container, stream)
         if end - times[-1] > 2.5 * gap:  # containers that may be cut anywhere, as mkv and webm
             raise UserError(
                 f"{file} ends at {times[-1]:.3f} s, its header says {end:.3f} s; it is truncated: copy it anew"
@@ -184,8 +194,12 @@ def _decord(file: Path, times: Float[np.ndarray, "n"]) -> list[tuple[float, UInt
         import decord  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise UserError("data.decoder decord needs decord; pip install 'vidpara[video]'") from error
-    with _open(file):  # decord's own errors name no file
-        pass
+    with _open(file) as container:
+        codec = _stream(file, container).codec_context.name
+    if codec != "h264":  # of H.265 with open groups of pictures decord 0.6 gives the neighbour of a frame
+        raise UserError(
+            f"{file} is {codec}, decord finds frames exactly in h264 alone; set --data.decoder pyav"
+        )
     try:
         reader = decord.VideoReader(str(file), num_threads=1)
         shown = reader.get_frame_timestamp(range(len(reader)))[:, 0].astype(np.float64)

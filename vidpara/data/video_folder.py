@@ -20,10 +20,15 @@ def videos_in(folder: Path) -> list[Path]:
 
 
 def read_videos(
-    folder: Path, size: tuple[int, int] | None, decoder: Decoder, cache: Path, on_error: OnError = "error"
+    folder: Path,
+    size: tuple[int, int] | None,
+    decoder: Decoder,
+    cache: Path,
+    on_error: OnError = "error",
+    source: Path | None = None,
 ) -> list[Episode]:
     """One episode a video, its images resized to `size` rows and columns. What the files say of themselves is kept in
-    `cache`, so that the next start opens new and changed files only.
+    `cache`, so that the next start opens new and changed files only. They are those of `source`, by default the folder.
 
     Raises:
         UserError: there is no video, or one cannot be read.
@@ -38,7 +43,7 @@ def read_videos(
 
     def episode(known: Known) -> Episode:
         frames = VideoFrames(folder / known.name, known.name, known.times, decoder=decoder)
-        return video_only(folder, known.name, frames, known.times, known.size, size)
+        return video_only(source or folder, known.name, frames, known.times, known.size, size)
 
     try:
         return [episode(known) for known in readable((f.result for f in ahead(read, files)), on_error)]

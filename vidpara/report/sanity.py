@@ -7,20 +7,26 @@ difference to the recorded point is the quantisation of the heatmap grid and hei
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from PIL import Image, ImageDraw
 
-from vidpara.config import ClipConfig, HeadConfig
+from vidpara.cli import UserError
+from vidpara.config import CheckConfig, ClipConfig, HeadConfig
 from vidpara.data.episode import Episode
 from vidpara.data.finding import Finding
+from vidpara.evaluation.video import write_mp4
 from vidpara.geometry.camera import lift, project
 from vidpara.heads.pixel import PixelHead
 from vidpara.types import Camera, Float, Tensor, UInt8
 
-SCALE = 3
+COLUMNS = 6
+"""Frames of an episode that are shown in a row."""
+HEIGHT = 384
+"""Rows up to which pictures are enlarged, by a whole number."""
 GEOMETRY, ROUNDING = 1e-4, 0.501
 """Metres that the geometry may lose, and cells and bins that rounding may."""
 NOW, TARGET, LIFTED = (255, 255, 255), (80, 220, 100), (255, 70, 70)
@@ -82,26 +88,56 @@ def frames(episode: Episode, head: PixelHead, clip: ClipConfig) -> list[UInt8[np
     images, camera = episode.images(), _batched(episode.camera)
     cell, height = head.to_cell(episode.pixel), head.heights.coordinate(episode.position[:, 2])
     lifted = project(decode(head, cell.round(), height.round(), camera), camera)
-    drawn = []
+    drawn, scale = [], _scale(images)
     for now, image in enumerate(images):
-        picture = Image.fromarray(image.repeat(SCALE, 0).repeat(SCALE, 1))
+        picture = Image.fromarray(image.repeat(scale, 0).repeat(scale, 1))
         draw = ImageDraw.Draw(picture)
         future = (now + torch.arange(1, clip.frames) * clip.stride).clamp_max(len(episode) - 1)
         for t in future.tolist():
             closed = bool(episode.gripper[t] > 0.5)
-            _dot(draw, episode.pixel[t], TARGET, 4, closed)
-            _dot(draw, lifted[t], LIFTED, 2, closed)
-        _dot(draw, episode.pixel[now], NOW, 5, bool(episode.gripper[now] > 0.5))
+            _dot(draw, scale * episode.pixel[t], TARGET, 4, closed)
+            _dot(draw, scale * lifted[t], LIFTED, 2, closed)
+        _dot(draw, scale * episode.pixel[now], NOW, 5, bool(episode.gripper[now] > 0.5))
         drawn.append(np.asarray(picture))
     return drawn
 
 
-def sheet(pictures: Sequence[UInt8[np.ndarray, "h w 3"]], columns: int) -> UInt8[np.ndarray, "h2 w2 3"]:
-    """Pictures in rows, the last row filled up with black."""
-    blank = np.zeros_like(pictures[0])
-    filled = [*pictures, *[blank] * (-len(pictures) % columns)]
-    rows = [np.concatenate(filled[i : i + columns], axis=1) for i in range(0, len(filled), columns)]
-    return np.concatenate(rows, axis=0)
+def draw(episodes: Sequence[Episode], head: PixelHead | None, config: CheckConfig) -> list[Path]:
+    """In `config.output` a sheet of frames, the first episodes of each source in rows; films of those with labels."""
+    rows, films = [], []
+    for source in dict.fromkeys(episode.source for episode in episodes):
+        for episode in [each for each in episodes if each.source == source][: config.demos]:
+            try:
+                rows.append(plain_frames(episode, COLUMNS))
+            except UserError as error:
+                print(f"no picture: {error}")
+                continue
+            if head is not None and episode.labelled:
+                drawn = frames(episode, head, config.data.clip)
+                rows[-1] = drawn[:: -(-len(drawn) // COLUMNS)]
+                films.append(config.output / f"{source.stem} {episode.name}.mp4".replace("/", " "))
+                write_mp4(films[-1], drawn, round(episode.rate), 24)
+    if not rows:
+        return []
+    Image.fromarray(sheet(rows, COLUMNS)).save(config.output / "sheet.png")
+    return [config.output / "sheet.png", *films]
+
+
+def plain_frames(episode: Episode, count: int) -> list[UInt8[np.ndarray, "h w 3"]]:
+    """At most `count` frames, evenly spaced, with nothing drawn on them."""
+    images = episode.images(range(0, len(episode), max(1, -(-len(episode) // count))))
+    scale = _scale(images)
+    return list(images.repeat(scale, 1).repeat(scale, 2))
+
+
+def sheet(rows: Sequence[Sequence[UInt8[np.ndarray, "h w 3"]]], columns: int) -> UInt8[np.ndarray, "h2 w2 3"]:
+    """Rows of pictures of one size, filled up with black."""
+    blank = np.zeros_like(rows[0][0])
+    return np.concatenate([np.concatenate([*row, *[blank] * (columns - len(row))], axis=1) for row in rows])
+
+
+def _scale(images: UInt8[np.ndarray, "n h w 3"]) -> int:
+    return max(1, HEIGHT // images.shape[1])
 
 
 def _batched(camera: Camera) -> Camera:
@@ -111,5 +147,5 @@ def _batched(camera: Camera) -> Camera:
 def _dot(
     draw: ImageDraw.ImageDraw, pixel: Float[Tensor, "2"], color: tuple[int, int, int], size: int, fill: bool
 ) -> None:
-    u, v = (pixel * SCALE).tolist()
+    u, v = pixel.tolist()
     draw.ellipse((u - size, v - size, u + size, v + size), outline=color, fill=color if fill else None)

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from vidpara.cli import UserError
+from vidpara.cli import MissingError, UserError
 from vidpara.config import SceneConfig
 from vidpara.simulation import scene
 from vidpara.simulation.world import Goal, World
@@ -33,11 +33,11 @@ try:
         from libero.libero.envs.env_wrapper import ControlEnv
         from robosuite.utils import camera_utils, transform_utils
 except ModuleNotFoundError as missing:
-    raise UserError(
+    raise MissingError(
         f"the simulator needs the package '{missing.name}'; install the extra: pip install -e '.[sim]'"
     ) from missing
 except (ImportError, AttributeError) as missing:
-    raise UserError(f"the simulator cannot load a system library ({missing}); install: {APT}") from missing
+    raise MissingError(f"the simulator cannot load a system library ({missing}); install: {APT}") from missing
 
 NO_OP = np.array([0.0, 0.0, 0.0, 0.0, 0.0, 0.0, -1.0])
 LIFTED = 0.03

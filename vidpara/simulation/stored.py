@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from vidpara.cli import UserError
+from vidpara.cli import MissingError, UserError
 from vidpara.simulation.libero import get_libero_path, mujoco, robosuite
 from vidpara.types import StoredDemo
 
@@ -56,7 +56,7 @@ def bddl_of(task: str) -> str:
     """The BDDL of a demo's task, from LIBERO's own files where the demo only names it.
 
     Raises:
-        UserError: LIBERO has no file of that name.
+        MissingError: LIBERO has no file of that name.
     """
     if task.lstrip().startswith("("):
         return task
@@ -64,7 +64,7 @@ def bddl_of(task: str) -> str:
     found = sorted(folder.rglob(path.name)) if path.name else []
     found.sort(key=lambda file: file.parent.name != path.parent.name)  # the suite that is named goes first
     if not found:
-        raise UserError(f"the file holds no BDDL, and LIBERO has none named '{path.name}' for its task")
+        raise MissingError(f"the file holds no BDDL, and LIBERO has none named '{path.name}' for its task")
     return found[0].read_text()
 
 

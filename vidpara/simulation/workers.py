@@ -145,7 +145,7 @@ def _receive(worker: Worker) -> Message:
             "too little memory, about 1.7 GB a simulator: use fewer workers)"
         ) from None
     if message.kind == "user_error":
-        raise UserError(message.content)
+        raise message.content
     if message.kind == "error":
         raise RuntimeError(f"{worker.process.name} failed:\n{message.content}")
     return message
@@ -172,7 +172,7 @@ def _work(pipe: Connection, fn: Callable[..., Any], scene: SceneConfig, make: Ca
             _send(pipe, Message("done", (index, fn(simulator, item, ask))))
         simulator.close()
     except UserError as error:
-        _send(pipe, Message("user_error", str(error)))
+        _send(pipe, Message("user_error", error))
     except (EOFError, BrokenPipeError):
         pass  # the parent is gone
     except Exception:  # not swallowed: the parent raises it with this text

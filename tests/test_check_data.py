@@ -1,0 +1,82 @@
+"""The stage that checks data: what it says, shows and ends with, on right data and on broken ones."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from data.rollout_files import drift, write
+
+from vidpara.evaluation.video import write_mp4
+
+ROOT = Path(__file__).parents[1]
+SAMPLES = ROOT / "tests/data/samples"
+
+
+def check(output: Path, *words: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, ROOT / "stages/check_data.py", "--output", output, "--data.rollouts", *words]
+    return subprocess.run([str(word) for word in command], capture_output=True, text=True, cwd=output.parent)
+
+
+def findings(output: Path) -> dict[str, dict[str, dict[str, str]]]:
+    """What was found, by source and check; the page tells the same."""
+    record = json.loads((output / "findings.json").read_text())
+    page = (output / "page.html").read_text()
+    assert all(source in page for source in record)
+    return {source: {each["check"]: each for each in found} for source, found in record.items()}
+
+
+@pytest.mark.parametrize("version", ["v2.0", "v2.1", "v3.0"])
+def test_right_data_pass_and_are_shown(tmp_path, version):
+    done = check(tmp_path / "out", SAMPLES / version)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = findings(tmp_path / "out")
+    verdicts = {each["verdict"] for of_source in found.values() for each in of_source.values()}
+    assert verdicts == {"ok", "left out"}  # the replay needs a LIBERO file
+    assert str(SAMPLES / version) in done.stdout and "round trip" in found["all sources"]
+    assert sorted(file.suffix for file in (tmp_path / "out").iterdir()) == [
+        ".html",
+        ".json",
+        ".mp4",
+        ".mp4",
+        ".png",
+    ]
+
+
+def test_sources_with_and_without_labels_are_checked_beside_one_another(tmp_path):
+    write_mp4(tmp_path / "videos/a.mp4", drift(20, 0), 20, 10)
+    done = check(tmp_path / "out", SAMPLES / "v3.0", tmp_path / "videos", "--data.size", "64", "64")
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = findings(tmp_path / "out")
+    assert found[str(tmp_path / "videos")]["labels"]["verdict"] == "warning"
+    assert found[str(SAMPLES / "v3.0")]["camera"]["verdict"] == "ok"
+
+
+def test_all_that_is_wrong_is_found_at_once_and_shown(tmp_path):
+    """A missing file, a dataset of which one video is cut, and sources of different sizes: one page, status 2."""
+    dataset = Path(shutil.copytree(SAMPLES / "v2.1", tmp_path / "dataset"))
+    cut = next(dataset.rglob("episode_000001.mp4"))
+    cut.write_bytes(cut.read_bytes()[:200])
+    (dataset / "data/chunk-000/episode_000000.parquet").write_bytes(b"cut")
+    rollouts = write(tmp_path / "rollouts.hdf5")
+    done = check(tmp_path / "out", tmp_path / "missing.hdf5", dataset, rollouts)
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert done.stderr.count("\n") == 1 and "page.html" in done.stderr
+    found = findings(tmp_path / "out")
+    assert "does not exist" in found[str(tmp_path / "missing.hdf5")]["reading"]["found"]
+    of_dataset = found[str(dataset)]
+    assert of_dataset["reading"]["found"].startswith("1 cannot be read, 1 can")
+    assert of_dataset["videos"]["verdict"] == of_dataset["frames"]["verdict"] == "error"
+    assert found[str(rollouts)]["reading"]["verdict"] == "ok"
+    assert "mix image sizes" in found["all sources"]["together"]["found"]
+
+
+def test_a_configuration_that_names_no_source_is_one_line(tmp_path):
+    done = check(tmp_path / "out", SAMPLES / "v3.0", SAMPLES / "v3.0")
+    assert (
+        done.returncode == 2 and done.stderr.count("\n") == 1 and "names the same data twice" in done.stderr
+    )

@@ -1,0 +1,66 @@
+"""All checks of data, source by source: what cannot be read is a finding like any other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from vidpara.check_actions import check_actions
+from vidpara.cli import UserError
+from vidpara.config import DataConfig
+from vidpara.data import headers
+from vidpara.data.episode import Episode
+from vidpara.data.finding import Finding
+from vidpara.data.source_file import Source, sources_of
+from vidpara.data.sources import read_source, together
+from vidpara.data.verify import verify
+
+SHOWN = 5
+"""What cannot be read is named so many times, and counted."""
+
+
+def check_each(config: DataConfig, replay: int) -> Iterator[tuple[Source, list[Episode], Iterator[Finding]]]:
+    """Each source with the episodes of it that can be read, and its findings as they come; `replay` demos are carried
+    out in the simulator.
+
+    Raises:
+        UserError: `data.rollouts` names no sources.
+    """
+    for source in sources_of(config):
+        unreadable: list[UserError] = []
+        try:
+            episodes = read_source(source, config, unreadable)
+        except UserError as error:
+            episodes = []
+            unreadable.append(error)
+        yield source, episodes, _check(source, episodes, unreadable, replay)
+
+
+def check_all(episodes: list[Episode], config: DataConfig) -> tuple[list[Episode], list[Finding]]:
+    """The dataset that training would see, empty if the sources do not go together."""
+    try:
+        return together(episodes, config), []
+    except UserError as error:
+        return [], [Finding("together", "error", str(error), "no training takes these sources as they are")]
+
+
+def _check(
+    source: Source, episodes: list[Episode], unreadable: Sequence[UserError], replay: int
+) -> Iterator[Finding]:
+    yield readable(episodes, unreadable)
+    if not episodes:
+        return
+    yield from headers.check(episodes)
+    yield from verify(episodes)
+    yield from check_actions(source, episodes, replay)
+
+
+def readable(episodes: Sequence[Episode], unreadable: Sequence[UserError]) -> Finding:
+    """Whether metadata and numbers of all episodes can be read."""
+    if not unreadable:
+        return Finding("reading", "ok", f"{len(episodes)} episodes")
+    shown = "; ".join(str(error) for error in unreadable[:SHOWN])
+    more = f"; and {len(unreadable) - SHOWN} more" if len(unreadable) > SHOWN else ""
+    fix = "mend or remove them; --data.on_error skip trains without what cannot be read"
+    return Finding(
+        "reading", "error", f"{len(unreadable)} cannot be read, {len(episodes)} can: {shown}{more}", fix
+    )

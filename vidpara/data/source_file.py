@@ -1,0 +1,91 @@
+"""A source of data with settings of its own: a path in `data.rollouts`, or a YAML file there that describes one.
+
+path: hf://OWNER/NAME
+camera: exterior_1_left
+cameras: cameras.yaml
+lerobot: {position: observation.state.cartesian_position}
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from vidpara.cli import UserError, load
+from vidpara.config import DataConfig, LeRobotConfig
+
+YAML = (".yaml", ".yml")
+HUB = "hf:"
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """What a source's YAML file may say; what it leaves out has the default, whatever `data` says of other sources."""
+
+    path: Path = Path()
+    """A LIBERO HDF5 file, a LeRobotDataset's folder (or `hf://OWNER/NAME`), a folder of videos."""
+    camera: str = "agentview"
+    cameras: Path | None = None
+    lerobot: LeRobotConfig = field(default_factory=LeRobotConfig)
+
+
+class Source(NamedTuple):
+    """One source, and how it is to be read."""
+
+    name: Path
+    """As `data.rollouts` names it."""
+    path: Path
+    """Where the data are; the same, or what its YAML file says."""
+    camera: str
+    cameras: Path | None
+    lerobot: LeRobotConfig
+
+
+def sources_of(config: DataConfig) -> list[Source]:
+    """What `data.rollouts` names, in order.
+
+    Raises:
+        UserError: the cameras' names are not as many as the sources, a YAML file does not describe a source, or the
+            same data are named twice.
+    """
+    cameras = _cameras(config)
+    found = [_source(name, camera, config) for name, camera in zip(config.rollouts, cameras, strict=True)]
+    named: dict[Path, Path] = {}
+    for source in found:
+        place = source.path if is_hub_id(source.path) else source.path.resolve()
+        if place in named:
+            raise UserError(
+                f"data.rollouts names the same data twice, {named[place]} and {source.name}: its held-out episodes "
+                "would be trained on; name it once, with a larger one of --data.weights"
+            )
+        named[place] = source.name
+    return found
+
+
+def is_hub_id(path: Path) -> bool:
+    """Whether a path is `hf://OWNER/NAME`, whose double slash it has lost."""
+    return path.parts[:1] == (HUB,) and len(path.parts) > 2
+
+
+def _source(name: Path, camera: str, config: DataConfig) -> Source:
+    if name.suffix not in YAML:
+        return Source(name, name, camera, config.cameras, config.lerobot)
+    said = load(SourceFile, [str(name)])
+    if said.path == Path() or said.path.suffix in YAML:
+        raise UserError(
+            f"{name} describes a source of data and must say its path: 'path: FOLDER, FILE or hf://ID'"
+        )
+    return Source(name, said.path, said.camera, said.cameras, said.lerobot)
+
+
+def _cameras(config: DataConfig) -> tuple[str, ...]:
+    """One name for all sources, or one for each."""
+    if isinstance(config.camera, str):
+        return (config.camera,) * len(config.rollouts)
+    if len(config.camera) != len(config.rollouts):
+        raise UserError(
+            f"data.camera names {len(config.camera)} cameras ({', '.join(config.camera)}) for {len(config.rollouts)} "
+            "data.rollouts; give one for all, or one for each in their order"
+        )
+    return config.camera
