@@ -20,7 +20,8 @@ from vidpara.simulation.render_stored import render
 
 def run(config: RenderConfig, argv: list[str]) -> None:
     """Render into a folder of parts beside the output, then join them."""
-    if config.size < 1 or not config.camera:
+    rows, columns = (config.size, config.size) if isinstance(config.size, int) else config.size
+    if min(rows, columns) < 1 or not config.camera:
         raise UserError(f"--size {config.size} --camera {list(config.camera)}: give a size and a camera")
     names = demo_names(config.rollouts)
     default, stat = RenderConfig(), config.rollouts.stat()
@@ -36,7 +37,7 @@ def run(config: RenderConfig, argv: list[str]) -> None:
     steps = write_rollouts.join(config.output, parts, {"config": of + dump(content)})
     shutil.rmtree(folder)
     seen = " and ".join(config.camera)
-    print(f"{config.output}: {len(parts)} demos, {steps} steps, {config.size} x {config.size} from {seen}")
+    print(f"{config.output}: {len(parts)} demos, {steps} steps, {rows} x {columns} from {seen}")
 
 
 if __name__ == "__main__":

@@ -80,3 +80,13 @@ def test_zero_demos_turn_the_replay_off(tmp_path):
 def test_a_replay_is_judged_by_the_worst_demo_and_its_explanation(apart, reading, verdict, words):
     finding = judge(Replay(200, apart, reading, "negate x" if reading else "", 0.001, 0.09, 7.2))
     assert finding.verdict == verdict and words in finding.found + finding.fix and "in 7 s" in finding.found
+
+
+def test_states_that_are_no_numbers_are_an_error(tmp_path):
+    path = write(tmp_path / "rollouts.hdf5", demos=1)
+    with h5py.File(path, "a") as file:
+        demo = file["data/demo_0"]
+        demo["states"], demo["obs/joint_states"] = np.full((FRAMES, 5), np.nan), np.zeros((FRAMES, 7))
+        demo.attrs["model_file"] = "<mujoco/>"
+    finding = found(path)["replay"]
+    assert finding.verdict == "error" and "states holds what is no number in row 0" in finding.found

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from torch import nn
 from torch.utils.data import Subset
 
 from vidpara.cli import UserError
 from vidpara.config import DataConfig
-from vidpara.data.clips import Clips, split
-from vidpara.data.episode import Episode
+from vidpara.data.clips import Clips, long_enough, split
+from vidpara.data.episode import Episode, readable
 from vidpara.data.latents import ALONE, Team, cache_frames
 from vidpara.data.sources import cache_folder
 from vidpara.models.autoencoder import Autoencoder
@@ -27,9 +29,10 @@ def build_clips(
     processes together and cached.
 
     Raises:
-        UserError: the settings do not fit the episodes, or frames cannot be read (with `on_error: skip` their episodes
-            are left out).
+        UserError: the settings do not fit the episodes, or one is shorter than a clip or its frames cannot be read
+            (with `on_error: skip` these are left out).
     """
+    episodes = list(readable((partial(long_enough, each, config.clip) for each in episodes), config.on_error))
     parts, cached = split(episodes, config), {}
     for path in config.rollouts:
         of_source = [episode for episode in episodes if episode.source == path]

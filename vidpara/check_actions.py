@@ -37,7 +37,7 @@ def _motions(source: Source, episodes: Sequence[Episode]) -> list[Motion]:
     if is_stored(episodes[0]):
         commands = {episode.name: read_actions(episode) for episode in episodes}
     else:
-        folder = download(source.path) if is_hub_id(source.path) else source.path
+        folder = download(source.path, source.camera) if is_hub_id(source.path) else source.path
         commands = read_column(source.name, folder, source.lerobot.gripper) if is_lerobot(folder) else {}
         if source.lerobot.gripper_leads:
             commands = {name: np.concatenate([rows[:1], rows[:-1]]) for name, rows in commands.items()}

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 from vidpara.check_actions import check_actions
 from vidpara.cli import UserError
 from vidpara.config import DataConfig
 from vidpara.data import headers
-from vidpara.data.episode import Episode
+from vidpara.data.clips import long_enough
+from vidpara.data.episode import Episode, readable
 from vidpara.data.finding import Finding
 from vidpara.data.source_file import Source, sources_of
 from vidpara.data.sources import read_source, together
@@ -38,15 +40,25 @@ def check_each(config: DataConfig, replay: int) -> Iterator[tuple[Source, list[E
 def check_all(episodes: list[Episode], config: DataConfig) -> tuple[list[Episode], list[Finding]]:
     """The dataset that training would see, empty if the sources do not go together."""
     try:
-        return together(episodes, config), []
+        whole = together(episodes, config)
     except UserError as error:
         return [], [Finding("together", "error", str(error), "no training takes these sources as they are")]
+    short: list[UserError] = []
+    found = list(readable((partial(long_enough, episode, config.clip) for episode in whole), short))
+    if not short:
+        return whole, [
+            Finding(
+                "length", "ok", f"the shortest of {len(whole)} episodes has {min(map(len, whole))} frames"
+            )
+        ]
+    said = f"{len(short)} of {len(whole)} episodes are shorter than a clip, first {short[0]}"
+    return found, [Finding("length", "error", said)]
 
 
 def _check(
     source: Source, episodes: list[Episode], unreadable: Sequence[UserError], replay: int
 ) -> Iterator[Finding]:
-    yield readable(episodes, unreadable)
+    yield reading(episodes, unreadable)
     if not episodes:
         return
     yield from headers.check(episodes)
@@ -54,7 +66,7 @@ def _check(
     yield from check_actions(source, episodes, replay)
 
 
-def readable(episodes: Sequence[Episode], unreadable: Sequence[UserError]) -> Finding:
+def reading(episodes: Sequence[Episode], unreadable: Sequence[UserError]) -> Finding:
     """Whether metadata and numbers of all episodes can be read."""
     if not unreadable:
         return Finding("reading", "ok", f"{len(episodes)} episodes")

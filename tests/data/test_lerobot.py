@@ -20,6 +20,7 @@ from scipy.spatial.transform import Rotation
 from vidpara.cli import UserError
 from vidpara.config import DataConfig, LeRobotConfig
 from vidpara.data.episode import Episode
+from vidpara.data.published import site_rotation
 from vidpara.data.sources import read_sources
 
 SAMPLES = Path(__file__).parent / "samples"
@@ -35,6 +36,27 @@ CAMERA = ("camera.agentview.intrinsics", "camera.agentview.world_from_camera")
 
 def read(folder: Path, **settings) -> list[Episode]:
     return read_sources(DataConfig(rollouts=(folder,), **settings))
+
+
+def test_the_hands_rotation_becomes_the_grip_sites():
+    """What this project records of the site is what LIBERO records of the hand, a quarter turn on."""
+    sites, hands = read(SAMPLES / "v3.0"), read(SAMPLES / "v3.0", lerobot=LeRobotConfig(rotation_of="hand"))
+    for site, hand in zip(sites, hands, strict=True):
+        stored = Rotation.from_matrix(site.rotation.numpy()).as_rotvec()
+        torch.testing.assert_close(hand.rotation, torch.from_numpy(site_rotation(stored)).float())
+        assert not torch.allclose(hand.rotation, site.rotation, atol=0.5)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"gripper_open": 1.0}, "gripper_open and gripper_closed are both 1.0"),
+        ({"opening_at": ()}, "opening_at names no value"),
+    ],
+)
+def test_settings_that_say_nothing_are_named(settings, words):
+    with pytest.raises(UserError, match=words):
+        read(SAMPLES / "v3.0", lerobot=LeRobotConfig(**settings))
 
 
 @pytest.fixture(params=[2, 3])

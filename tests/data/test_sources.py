@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from huggingface_hub.utils import filter_repo_objects
 
 from tests.data.rollout_files import FRAMES, SIZE, drift, write
+from vidpara.build_data import build_clips
 from vidpara.cli import UserError, dump, load
 from vidpara.config import CheckConfig, ClipConfig, DataConfig, LeRobotConfig
 from vidpara.data import lerobot
@@ -23,6 +25,7 @@ from vidpara.data.rollouts import read_actions
 from vidpara.data.sources import cache_folder, read_sources
 from vidpara.evaluation.video import write_mp4
 from vidpara.geometry.camera import project
+from vidpara.models.autoencoder import Pixels
 from vidpara.models.image_encoder import ZeroContext
 from vidpara.types import Camera
 
@@ -220,13 +223,37 @@ def test_a_dataset_on_the_hub_is_downloaded(monkeypatch):
     monkeypatch.setattr(lerobot, "snapshot_download", lambda *a, **k: asked.append((a, k)) or str(LEROBOT))
     source = Path("hf://owner/name")
     assert [e.source for e in read(source)] == [source] * 2
-    assert asked == [(("owner/name",), {"repo_type": "dataset"})]
+    ((words, settings),) = asked
+    assert words == ("owner/name",) and settings["repo_type"] == "dataset"
+    patterns = settings["allow_patterns"]
+    for folder in (LEROBOT, LEROBOT.with_name("v2.1")):  # all that is read, and no other camera's videos
+        files = [str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file()]
+        assert list(filter_repo_objects(files, allow_patterns=patterns)) == files
+        others = [file.replace("agentview", "wrist") for file in files]
+        assert not [file for file in filter_repo_objects(others, allow_patterns=patterns) if "wrist" in file]
     assert cache_folder(DataConfig(rollouts=(source,))) == Path("data/latents")
 
 
 def test_a_dataset_that_the_hub_does_not_have_is_named():
     with pytest.raises(UserError, match=r"cannot download dataset owner/name"):
         read(Path("hf://owner/name"))
+
+
+def test_an_episode_shorter_than_a_clip_ends_the_start_or_is_left_out(rollouts, tmp_path, capsys):
+    write_mp4(tmp_path / "videos/short.mp4", drift(3, 0), 20, 10)
+    write_mp4(tmp_path / "videos/long.mp4", drift(30, 1), 20, 10)
+    settings = {
+        "rollouts": (tmp_path / "videos", rollouts),
+        "validation_demos": 1,
+        "cache": tmp_path / "cache",
+    }
+    config = DataConfig(**settings, size=(SIZE, SIZE))
+    with pytest.raises(UserError, match=r"short\.mp4 has 3 frames, a clip of 7 .* --data\.on_error skip"):
+        build_clips(config, read_sources(config), Pixels(), ZeroContext(4))
+    config = replace(config, on_error="skip")
+    clips, _ = build_clips(config, read_sources(config), Pixels(), ZeroContext(4))
+    assert {episode.name for episode in clips.episodes} == {"demo_0", "demo_1", "long.mp4"}
+    assert "short.mp4 has 3 frames" in capsys.readouterr().err
 
 
 def test_episodes_without_labels_come_last_and_their_clips_have_none(rollouts, videos, tmp_path):

@@ -53,6 +53,16 @@ def test_axes_signs_and_rows_that_are_wrong_are_named(change, words):
     assert finding.verdict == "error" and words in finding.found and finding.fix
 
 
+def test_positions_to_go_to_are_told_from_differences():
+    found = [Motion(np.roll(motion.position, -1, 0), motion.position) for motion in motions()]
+    finding = actions(found)
+    assert finding.verdict == "ok" and "positions to go to" in finding.found
+    others = [
+        Motion(np.random.default_rng(1).normal(size=each.command.shape), each.position) for each in found
+    ]
+    assert actions(others).verdict == "warning"
+
+
 @pytest.mark.parametrize("units", [0.05, 1000.0])
 def test_units_do_not_matter(units):
     assert actions(motions(lambda a: a * units)).verdict == "ok"

@@ -57,7 +57,7 @@ def images(scene: StoredScene, source: Path, name: str, size: int) -> np.ndarray
     """Rendered in this process."""
     kept = {}
     item = Item(
-        name, Path("unused"), ("agentview",), size, "as_recorded",
+        name, Path("unused"), ("agentview",), (size, size), "as_recorded",
         partial(read_stored, source), lambda part, demo, found: kept.update(found),
     )  # fmt: skip
     assert render_demo(scene, item, print) < 2e-4  # metres, in the last row; exact in all others
@@ -76,7 +76,7 @@ def test_at_the_stored_size_the_stored_images_come_back(scene, source, name):
 
 def test_the_end_effector_is_where_it_was_recorded_in_every_row_but_the_last(scene, source):
     demo = read_stored(source, "demo_0")
-    scene.load(demo, 128, "as_recorded")
+    scene.load(demo, (128, 128), "as_recorded")
     for row in range(ROWS - 1):
         scene.place(demo, row)
         np.testing.assert_allclose(scene.end_effector(), demo.position[row], atol=1e-9)
@@ -110,13 +110,14 @@ def test_a_complete_file_is_left_alone_and_one_of_other_settings_refused(source,
 
 
 def test_parts_that_are_there_are_kept(source, tmp_path):
-    config = RenderConfig(size=32, workers=1)
+    config = RenderConfig(size=(32, 48), workers=1)
     (tmp_path / "demo_0.hdf5").write_text("rendered before")
     read, save = partial(read_stored, source), partial(write_rendered, source)
     parts = render(config, NAMES, tmp_path, read, save)
     assert list(parts) == NAMES and parts["demo_0"].read_text() == "rendered before"
     with h5py.File(parts["demo_1"]) as file:
-        assert file["demo/obs/agentview_rgb"].shape == (ROWS, 32, 32, 3)
+        assert file["demo/obs/agentview_rgb"].shape == (ROWS, 32, 48, 3)
+        assert file["demo/camera/agentview/intrinsics"][:2, 2].tolist() == [24, 16]
 
 
 def test_a_model_of_another_machine_finds_the_installed_assets(scene, source):
@@ -129,22 +130,22 @@ def test_a_model_of_another_machine_finds_the_installed_assets(scene, source):
         for head in {xml[: xml.index(ours)].rsplit('"', 1)[1], start}:
             xml = xml.replace(f"{head}{ours}", theirs)
     assert "chiliocosm" in xml and "robosuite-master" in xml and "site-packages" not in xml
-    scene.load(demo._replace(model_xml=xml), 64, "as_recorded")
+    scene.load(demo._replace(model_xml=xml), (64, 64), "as_recorded")
     scene.place(demo, 0)
     moved = scene.image("agentview")
-    scene.load(demo, 64, "as_recorded")
+    scene.load(demo, (64, 64), "as_recorded")
     scene.place(demo, 0)
     assert np.array_equal(moved, scene.image("agentview"))
     missing = xml.replace("chiliocosm/assets/", "chiliocosm/assets/none/")
     with pytest.raises(UserError, match=r"demo_0: its model_file cannot be loaded.*chiliocosm/assets/none/"):
-        scene.load(demo._replace(model_xml=missing), 64, "as_recorded")
+        scene.load(demo._replace(model_xml=missing), (64, 64), "as_recorded")
 
 
 def test_states_of_another_model_and_unknown_cameras_are_named(scene, source):
     demo = read_stored(source, "demo_0")
     with pytest.raises(UserError, match="states have 40 numbers, those of its model_file have 45"):
-        scene.load(demo._replace(states=demo.states[:, :40]), 64, "as_recorded")
-    scene.load(demo, 64, "as_recorded")
+        scene.load(demo._replace(states=demo.states[:, :40]), (64, 64), "as_recorded")
+    scene.load(demo, (64, 64), "as_recorded")
     with pytest.raises(UserError, match=r"no camera 'agentveiw'.*'frontview'.*did you mean 'agentview'"):
         scene.image("agentveiw")
 

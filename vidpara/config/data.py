@@ -33,6 +33,9 @@ class LeRobotConfig:
         "axis_angle"
     )
     """Radians; Euler angles about the fixed axes x, y, z; matrices row by row."""
+    rotation_of: Literal["site", "hand"] = "site"
+    """Whose rotation it is, of a Panda in robosuite: the grip site's, as this project records it, or that of the hand
+    body, which LIBERO's own files hold and datasets made from them; it is a quarter turn off."""
     opening: str = "observation.state"
     """What the gripper's opening (metres) is the sum of, signs dropped: the fingers' positions. `none` where it was not
     measured: then the policy is told 0."""

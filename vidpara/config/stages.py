@@ -40,8 +40,8 @@ class RenderConfig:
 
     rollouts: Path = Path("data/rollouts.hdf5")
     output: Path = Path("data/rendered.hdf5")
-    size: int = 256
-    """Rows and columns of the images."""
+    size: int | tuple[int, int] = 256
+    """Rows and columns of the images; one number is both."""
     camera: tuple[str, ...] = ("agentview",)
     """Cameras of the demos' models; `eye_in_hand` is the wrist's, as LIBERO names it in its files."""
     render: Literal["as_recorded", "fast", "faithful"] = "as_recorded"

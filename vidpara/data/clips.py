@@ -57,13 +57,8 @@ class Clips(Dataset):
         until: Literal["end", "release"] = "end",
         unlabelled: int = 0,
     ) -> None:
-        span = (clip.frames - 1) * clip.stride + 1
         for episode in episodes:
-            if len(episode) < span:
-                raise UserError(
-                    f"{episode.source}: {episode.name} has {len(episode)} frames, a clip of {clip.frames} with stride "
-                    f"{clip.stride} spans {span}; set --data.clip.frames or --data.clip.stride lower"
-                )
+            long_enough(episode, clip)
         used = [e.labelled and i < len(episodes) - unlabelled for i, e in enumerate(episodes)]
         order = sorted(range(len(episodes)), key=lambda i: not used[i])
         self.episodes, self.frames = [episodes[i] for i in order], [frames[i] for i in order]
@@ -112,6 +107,22 @@ class Clips(Dataset):
         )
         factor = episode.image_size[0] // item.latents.shape[-2]
         return random_shift(item, self.shift, factor) if self.shift else item
+
+
+def long_enough(episode: Episode, clip: ClipConfig) -> Episode:
+    """The episode itself, if it holds a clip.
+
+    Raises:
+        UserError: it is shorter.
+    """
+    span = (clip.frames - 1) * clip.stride + 1
+    if len(episode) < span:
+        raise UserError(
+            f"{episode.source}: {episode.name} has {len(episode)} frames, a clip of {clip.frames} with stride "
+            f"{clip.stride} spans {span}; set --data.clip.frames or --data.clip.stride lower, or leave it out with "
+            "--data.on_error skip"
+        )
+    return episode
 
 
 def split(episodes: Sequence[Episode], config: DataConfig) -> Split:

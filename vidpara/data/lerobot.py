@@ -41,15 +41,18 @@ def is_lerobot(path: Path) -> bool:
     return (path / INFO).is_file()
 
 
-def download(path: Path) -> Path:
-    """The local copy of a dataset on the Hub.
+def download(path: Path, camera: str = "*") -> Path:
+    """The local copy of a dataset on the Hub: metadata, rows, and the videos of one camera (all by default).
 
     Raises:
         UserError: there is no such dataset, or no way to it.
     """
     name = "/".join(path.parts[-2:])
+    videos = [f"videos/*{camera}/*"]  # videos/chunk-000/KEY/FILE (v2), videos/KEY/chunk-000/FILE (v3)
     try:
-        return Path(snapshot_download(name, repo_type="dataset"))
+        return Path(
+            snapshot_download(name, repo_type="dataset", allow_patterns=["meta/*", "data/*", *videos])
+        )
     except (OSError, ValueError) as error:  # all of huggingface_hub's errors are one of these
         raise UserError(f"cannot download dataset {name}: {' '.join(str(error).split())[:300]}") from error
 

@@ -15,6 +15,7 @@ from vidpara.cli import UserError, read_yaml
 from vidpara.config import LeRobotConfig
 from vidpara.data.episode import Poses
 from vidpara.data.parquet import values
+from vidpara.data.published import HAND_FROM_SITE
 from vidpara.data.source_file import Source
 from vidpara.geometry.camera import resize_camera
 from vidpara.types import Camera, Float
@@ -64,6 +65,16 @@ def poses_of(where: str, table: pa.Table, known: Sequence[str], config: LeRobotC
 
     position = of("position", range(config.position_at, config.position_at + 3))
     opening, (none, one) = np.zeros(len(table)), config.opening_range
+    if config.gripper_open == config.gripper_closed:
+        raise UserError(
+            f"{where}: --data.lerobot.gripper_open and gripper_closed are both {config.gripper_open}; give the "
+            "command's values for an open and a closed gripper"
+        )
+    if config.opening != NONE and not config.opening_at:
+        raise UserError(
+            f"{where}: --data.lerobot.opening_at names no value of column '{config.opening}'; give their places, or "
+            f"--data.lerobot.opening {NONE}"
+        )
     if config.opening != NONE:
         opening = none + (one - none) * np.abs(of("opening", config.opening_at)).sum(1)
     command = of("gripper", [config.gripper_at])[:, 0]
@@ -75,6 +86,7 @@ def poses_of(where: str, table: pa.Table, known: Sequence[str], config: LeRobotC
         if config.rotation != NONE:
             last = config.rotation_at + DIGITS[config.rotation_as]
             rotation = _matrices(of("rotation", range(config.rotation_at, last)), config.rotation_as)
+            rotation = rotation @ HAND_FROM_SITE if config.rotation_of == "hand" else rotation
     except ValueError as error:
         raise UserError(
             f"{where}: column '{config.rotation}' holds no rotation as {config.rotation_as} ({error}); set "

@@ -95,6 +95,8 @@ def read_info(source: Path, folder: Path) -> Dataset:
         return Dataset(
             source, folder, int(version[1]), fps, chunk, info["data_path"], info.get("video_path") or "", features,
         )  # fmt: skip
+    except UnicodeDecodeError as error:
+        raise UserError(f"{file} is no text; copy it anew") from error
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{file} is not a LeRobotDataset's description ({error!r}); copy it anew") from error
 

@@ -81,7 +81,7 @@ def read_source(source: Source, config: DataConfig, on_error: OnError) -> list[E
     """
     name, path = source.name, source.path
     if is_hub_id(path):
-        return read_dataset(source, download(path), config, on_error)
+        return read_dataset(source, download(path, source.camera), config, on_error)
     if path.suffix in SUFFIXES:
         return read_episodes(path, source.camera, config.size, on_error, name)
     if path.is_dir() and files_in(path):

@@ -28,7 +28,7 @@ def read_stored(path: Path, name: str) -> StoredDemo:
 
     Raises:
         MissingError: the file does not hold them.
-        UserError: they are not equally many.
+        UserError: they are not equally many, or no numbers.
     """
     where = f"{path}: {name}"
     with open_file(path) as file:
@@ -48,6 +48,12 @@ def read_stored(path: Path, name: str) -> StoredDemo:
     lengths = {places[field]: len(array) for field, array in arrays.items()}
     if len(set(lengths.values())) > 1 or not len(arrays["actions"]):
         raise UserError(f"{where} has unequal lengths or none: {lengths}")
+    for field, array in arrays.items():
+        if not np.isfinite(array).all():
+            row = int(np.argwhere(~np.isfinite(array))[0, 0])
+            raise UserError(
+                f"{where}: {places[field]} holds what is no number in row {row}; leave the demo out"
+            )
     return StoredDemo(name, task, model, **arrays)
 
 
@@ -60,7 +66,7 @@ def write_rendered(
     """
     unfinished = part.with_suffix(".part")
     with open_file(source) as file, h5py.File(unfinished, "w") as written:
-        written.attrs.update(_attributes(file["data"].attrs, next(iter(images.values())).shape[1]))
+        written.attrs.update(_attributes(file["data"].attrs, *next(iter(images.values())).shape[1:3]))
         before, demo = file["data"][stored.name], written.create_group("demo")
         demo.attrs.update(before.attrs)
         observations = demo.create_group("obs")
@@ -83,12 +89,12 @@ def _copy(before: h5py.Group, after: h5py.Group, left_out: Callable[[str], bool]
             before.copy(key, after)
 
 
-def _attributes(before: Mapping[str, object], size: int) -> dict[str, object]:
+def _attributes(before: Mapping[str, object], rows: int, columns: int) -> dict[str, object]:
     """What a file says of itself, with the images' new size."""
     found = dict(before)
     try:
         environment = json.loads(str(found["env_args"]))
-        environment["env_kwargs"] |= {"camera_heights": size, "camera_widths": size}
+        environment["env_kwargs"] |= {"camera_heights": rows, "camera_widths": columns}
         found["env_args"] = json.dumps(environment)
     except (KeyError, TypeError, ValueError):
         pass  # not ours to mend

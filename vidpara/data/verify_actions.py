@@ -21,6 +21,8 @@ USUAL = range(0, 4)
 """Those that a controller explains."""
 GOES = 0.5
 """Correlation from which an axis goes with its command."""
+FOLLOWS = 0.9
+"""Correlation from which positions follow commands that are positions."""
 BETTER = 0.2
 """By how much another order or sign of the axes must correlate better, on average, to be named."""
 LATER = 0.02
@@ -63,10 +65,16 @@ def actions(motions: Sequence[Motion]) -> Finding:
         said = ", ".join(f"{AXES[a]} goes with {'-' if r < 0 else ''}{AXES[b]}" for a, b, r in turned)
         fix = "the commands have other axes or signs than the poses: bring both into the world's"
         return Finding("actions", "error", f"{found}; but {said}", fix)
+    if own < GOES and (target := _absolute(motions)) > FOLLOWS:
+        return Finding(
+            "actions",
+            "ok",
+            f"the commands are positions to go to: correlation with those reached {target:.2f}",
+        )
     if own < GOES:
         fix = (
-            "are the first three numbers differences of the end effector's position? Joint commands, absolute targets "
-            "and those in the hand's frame are not"
+            "are the first three numbers differences of the end effector's position, or positions? Joint commands and "
+            "those in the hand's frame are neither"
         )
         return Finding("actions", "warning", found, fix)
     best = max(LAGS, key=lambda lag: _mean(table[lag], (0, 1, 2), used))
@@ -89,6 +97,16 @@ def _correlations(motions: Sequence[Motion], lag: int) -> Float[np.ndarray, "3 3
     both = np.concatenate([np.concatenate(moved), np.concatenate(told)], axis=1)
     both = (both - both.mean(0)) / np.maximum(both.std(0), 1e-12)
     return both[:, :3].T @ both[:, 3:] / max(1, len(both))
+
+
+def _absolute(motions: Sequence[Motion]) -> float:
+    """Correlation of commands with the next row's positions, the mean of the axes; the least of the episodes'."""
+    least = 1.0
+    for motion in motions:
+        pairs = zip(motion.command[:-1].T, motion.position[1:].T, strict=True)
+        each = [np.corrcoef(a, b)[0, 1] for a, b in pairs if a.std() > MOVES and b.std() > MOVES]
+        least = min(least, float(np.mean(each)) if each else 0.0)
+    return least
 
 
 def _mean(table: Float[np.ndarray, "3 3"], order: Sequence[int], used: Sequence[int]) -> float:

@@ -116,7 +116,8 @@ def draw(episodes: Sequence[Episode], head: PixelHead | None, config: CheckConfi
                 drawn = frames(episode, head, config.data.clip)
                 rows[-1] = drawn[:: -(-len(drawn) // COLUMNS)]
                 films.append(config.output / f"{source.stem} {episode.name}.mp4".replace("/", " "))
-                write_mp4(films[-1], drawn, round(episode.rate), 24)
+                height, width = (side // 2 * 2 for side in drawn[0].shape[:2])  # H.264 takes even sizes
+                write_mp4(films[-1], [each[:height, :width] for each in drawn], round(episode.rate), 24)
     if not rows:
         return []
     Image.fromarray(sheet(rows, COLUMNS)).save(config.output / "sheet.png")

@@ -27,7 +27,8 @@ class Item(NamedTuple):
     name: str
     part: Path
     cameras: tuple[str, ...]
-    size: int
+    size: tuple[int, int]
+    """Rows and columns."""
     render: Literal["as_recorded", "fast", "faithful"]
     read: Callable[[str], StoredDemo]
     save: Callable[[Path, StoredDemo, Images], None]
@@ -45,7 +46,7 @@ class StoredScene:
         self._options = self._mujoco.MjvOption()
         self._options.geomgroup[0] = 0  # collision meshes
 
-    def load(self, demo: StoredDemo, size: int, render: str) -> None:
+    def load(self, demo: StoredDemo, size: tuple[int, int], render: str) -> None:
         """Take the demo's model.
 
         Raises:
@@ -59,9 +60,10 @@ class StoredScene:
         quality, image = model.vis.quality, model.vis.global_
         fast = render == "fast" or (render == "as_recorded" and quality.offsamples == 0)
         quality.offsamples = 0 if fast else max(4, quality.offsamples)
-        image.offwidth, image.offheight = max(image.offwidth, size), max(image.offheight, size)
+        rows, columns = size
+        image.offheight, image.offwidth = max(image.offheight, rows), max(image.offwidth, columns)
         self._model, self._data = model, self._mujoco.MjData(model)
-        self._renderer = self._mujoco.Renderer(model, size, size)
+        self._renderer = self._mujoco.Renderer(model, rows, columns)
         if fast:
             self._renderer.scene.flags[self._mujoco.mjtRndFlag.mjRND_REFLECTION] = 0
         self._key = key
@@ -119,7 +121,7 @@ def render_demo(scene: StoredScene, item: Item, ask: workers.Ask) -> float:
     """
     demo = item.read(item.name)
     scene.load(demo, item.size, item.render)
-    shape = (len(demo.states), item.size, item.size, 3)
+    shape = (len(demo.states), *item.size, 3)
     images = {camera: np.empty(shape, np.uint8) for camera in item.cameras}
     apart = 0.0
     for row in range(len(demo.states)):
@@ -141,7 +143,8 @@ def render(
     """Render the demos `names`, each to a part in `folder` by `save`; parts that are there are kept."""
     parts = {name: folder / f"{name}.hdf5" for name in names}
     todo = [name for name in names if not parts[name].exists()]
-    shared = (config.camera, config.size, config.render, read, save)
+    size = (config.size, config.size) if isinstance(config.size, int) else config.size
+    shared = (config.camera, size, config.render, read, save)
     items = [Item(name, parts[name], *shared) for name in todo]
     done = workers.run(items, render_demo, SceneConfig(), workers.count(config.workers), make=StoredScene)
     with tqdm(total=len(names), initial=len(names) - len(todo), unit="demo") as bar:
