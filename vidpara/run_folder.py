@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from huggingface_hub import HfApi
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import nn
 
 from vidpara import cli
@@ -27,6 +27,7 @@ from vidpara.models.diffusion import scheduler
 from vidpara.models.image_encoder import CLIPContext
 from vidpara.models.lora import merge_lora
 from vidpara.models.svd import VideoModel
+from vidpara.models.weight_files import read_tensors
 from vidpara.policy import Policy
 from vidpara.types import Workspace
 
@@ -126,7 +127,7 @@ def load_policy(run: Path, denoising_steps: int = 0) -> Policy:
     )
     policy = build_policy(own, build_reader(own), read_workspace(run))
     try:
-        policy.head.load_state_dict(load_file(run / "head.safetensors"))
+        policy.head.load_state_dict(read_tensors(run / "head.safetensors"))
     except RuntimeError as error:
         raise UserError(
             f"{run}/head.safetensors does not fit {run}/config.yaml: {' '.join(str(error).split())}"
