@@ -28,8 +28,10 @@ ALSO = {"CLIPVisionModelWithProjection": "clip"}
 def subfolder(weights: str, name: str) -> str | None:
     """A pipeline folder or hub id holds the model in a subfolder; a model folder holds it directly."""
     folder = Path(weights)
-    own = (folder / "config.json").is_file() or any(folder.glob("*.safetensors"))
-    return None if own or folder.is_file() else name
+    if (folder / "config.json").is_file() or folder.is_file():
+        return None
+    loose = not (folder / name).is_dir() and any(folder.glob("*.safetensors"))  # its config.json is missing
+    return None if loose else name
 
 
 def pretrained(kind, weights: str, sub: str | None):
