@@ -138,6 +138,7 @@ def test_a_policy_folder_needs_no_other_and_a_damaged_head_is_named(trained, pub
     alone = tmp_path / "policy"
     shutil.copytree(run, alone, ignore=shutil.ignore_patterns("checkpoint-*"))
     config = (alone / "config.yaml").read_text()
+    assert str(published) in config
     (alone / "config.yaml").write_text(config.replace(str(published), str(tmp_path / "gone")))
     run_folder.load_policy(alone)
     head = alone / "head.safetensors"

@@ -1,10 +1,10 @@
 """The video model: diffusers' SVD UNet, its conditioning, its denoising loss, and its decoder features.
 
 The present frame conditions the clip as in SVD: its latents are concatenated to every noisy frame's channels. One thing
-differs. SVD adds the conditioning frame's noise to the image (values in [-1, 1]), which its autoencoder then encodes; we
-add it to the latents (unit variance), because they are encoded once and cached. So the same strength is not the same
-disturbance: ours is alike and independent in every value of the latents, SVD's is what the encoder makes of pixel noise.
-docs/full_size.md says what follows.
+differs. SVD adds the conditioning frame's noise to the image (values in [-1, 1]), and its autoencoder encodes the sum;
+we add it to the latents (unit variance), because they are encoded once and cached. So the same strength is not the same
+disturbance: ours is alike and independent in every value of the latents, SVD's is what the encoder makes of noisy
+pixels. docs/full_size.md says what follows.
 """
 
 from __future__ import annotations
