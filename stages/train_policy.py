@@ -13,9 +13,10 @@ from vidpara.config import TrainPolicyConfig
 from vidpara.data.clips import workspace
 from vidpara.data.sources import read_sources
 from vidpara.evaluation.evaluators import ActionErrors, ImaginedPlans, Strips
+from vidpara.hub import prepare_push, push
 from vidpara.models.checkpointing import layers
 from vidpara.policy import VideoPolicy
-from vidpara.run_folder import push, save_card, save_policy
+from vidpara.run_folder import save_card, save_policy
 from vidpara.training.optimizer import ParamGroup
 from vidpara.training.processes import processes
 from vidpara.training.trainer import train
@@ -26,6 +27,7 @@ def run(config: TrainPolicyConfig, argv: list[str]) -> None:
         print(memory.report(config, config.plan))
         return
     state = processes()
+    prepare_push(config.hub)
     torch.manual_seed(config.trainer.seed)  # of new weights: the same on every process
     resolved = dump(config)
     episodes = read_sources(config.data)

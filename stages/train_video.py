@@ -12,9 +12,9 @@ from vidpara.cli import dump, main
 from vidpara.config import TrainVideoConfig
 from vidpara.data.sources import read_sources
 from vidpara.evaluation.evaluators import GeneratedClips
+from vidpara.hub import prepare_push, push
 from vidpara.models.checkpointing import layers
-from vidpara.models.svd import VideoModel
-from vidpara.run_folder import push, save_card, save_video
+from vidpara.run_folder import save_card, save_video
 from vidpara.training.optimizer import ParamGroup
 from vidpara.training.processes import processes
 from vidpara.training.trainer import train
@@ -25,16 +25,17 @@ def run(config: TrainVideoConfig, argv: list[str]) -> None:
         print(memory.report(config, config.plan))
         return
     state = processes()
+    prepare_push(config.hub)
     torch.manual_seed(config.trainer.seed)  # of new weights: the same on every process
     episodes = read_sources(config.data)
     autoencoder = build.build_autoencoder(config.autoencoder, episodes)
-    unet = build.build_unet(config.unet, autoencoder.channels, config.data.clip.frames)
-    image_encoder = build.build_image_encoder(config.image_encoder, unet.config.cross_attention_dim)
+    frames = config.data.clip.frames
+    model = build.build_video_model(config.unet, config.diffusion, autoencoder, frames)
+    image_encoder = build.build_image_encoder(config.image_encoder, model.unet.config.cross_attention_dim)
     training, validation = build_clips(config.data, episodes, autoencoder, image_encoder, state)
     shares = build_shares(config.data, training, 0, config.trainer.batch_size)
     if config.trainer.overfit_one_sample:
         training = validation = Subset(training, [0])
-    model = VideoModel(unet, config.diffusion, autoencoder.condition_scale)
     model = train(
         model,
         training,

@@ -23,8 +23,7 @@ LAYERS: tuple[set[str], ...] = (
     {"policy"},
     {"training", "evaluation"},
     {"build", "build_data", "check_actions", "report"},
-    {"check_sources"},
-    {"run_folder", "memory"},
+    {"run_folder", "memory", "hub", "check_sources"},
     {"experiment"},
 )
 LAYER_OF = {unit: layer for layer, units in enumerate(LAYERS) for unit in units}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -22,15 +23,27 @@ from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModelWi
 from tests.data.test_rollouts import write
 from tests.test_pipeline import stage
 from vidpara import run_folder
+from vidpara.build import build_autoencoder, build_image_encoder, build_unet, build_video_model
 from vidpara.cli import UserError, load
-from vidpara.config import DiffusionConfig, TrainPolicyConfig, TrainVideoConfig, UNetConfig
+from vidpara.config import (
+    AutoencoderConfig,
+    DiffusionConfig,
+    ExportConfig,
+    ImageEncoderConfig,
+    TrainPolicyConfig,
+    TrainVideoConfig,
+    UNetConfig,
+)
 from vidpara.data.rollouts import read_episodes
 from vidpara.models.adapt import adapt
+from vidpara.models.autoencoder import PatchPCA
 from vidpara.models.diffusion import scheduler
+from vidpara.models.published import PREPROCESSING, SCHEDULER
 from vidpara.models.svd import random_unet
 from vidpara.types import Camera, Observation, Start
 
 ROOT = Path(__file__).parents[1]
+LATENTS = PatchPCA(torch.zeros(192, 4), torch.zeros(192), torch.ones(4))
 SMALL = UNetConfig(channels=(32, 64), attention=(True, True), context_dim=16)
 
 
@@ -102,6 +115,38 @@ def test_both_stages_leave_pipelines_that_diffusers_loads_and_runs(trained):
     assert first.config.in_channels == published["in_channels"] == 8
 
 
+def test_what_we_publish_says_the_same_as_what_we_do(trained, tmp_path):
+    """Runs and an exported policy pass the checks of a published folder, which read files that are there."""
+    _, video, policy = trained
+    exported = tmp_path / "exported"
+    stage("export_policy", ExportConfig, ["--run", str(policy), "--output", str(exported)])
+    for folder in (video, policy, exported):
+        assert (folder / SCHEDULER).is_file() and (folder / "feature_extractor" / PREPROCESSING).is_file()
+        model = build_video_model(UNetConfig(weights=str(folder)), DiffusionConfig(), LATENTS, 7)
+        assert model.unet.dtype == torch.float32
+        assert build_image_encoder(ImageEncoderConfig("clip", str(folder)), 16).dim == 16
+        assert build_autoencoder(AutoencoderConfig("svd", str(folder))).channels == 4
+        StableVideoDiffusionPipeline.from_pretrained(folder)
+    with pytest.raises(
+        UserError, match=r"scheduler_config\.json has sigma_max 700\.0, vidpara samples with 80\.0"
+    ):
+        build_video_model(UNetConfig(weights=str(video)), DiffusionConfig(sigma_max=80.0), LATENTS, 7)
+
+
+def test_a_policy_folder_needs_no_other_and_a_damaged_head_is_named(trained, published, tmp_path):
+    _, _, run = trained
+    alone = tmp_path / "policy"
+    shutil.copytree(run, alone, ignore=shutil.ignore_patterns("checkpoint-*"))
+    config = (alone / "config.yaml").read_text()
+    assert str(published) in config
+    (alone / "config.yaml").write_text(config.replace(str(published), str(tmp_path / "gone")))
+    run_folder.load_policy(alone)
+    head = alone / "head.safetensors"
+    head.write_bytes(head.read_bytes()[:1000])
+    with pytest.raises(UserError, match=r"head\.safetensors is damaged or incomplete"):
+        run_folder.load_policy(alone)
+
+
 def test_the_policy_loads_from_its_folder_and_acts_on_images_of_another_size(trained):
     rollouts, _, run = trained
     policy, episode = run_folder.load_policy(run), read_episodes(rollouts, size=(64, 48))[0]
@@ -134,40 +179,14 @@ def test_new_input_channels_change_nothing_until_they_are_trained():
 
 
 def test_another_clip_length_is_said_and_needs_no_weights(capsys, published):
-    from vidpara.build import build_unet
-
     unet = build_unet(UNetConfig(weights=str(published)), 4, 7)
     assert "clips of 14 frames became clips of 7; no weight changed" in capsys.readouterr().err
     assert adapt(unet, 8, 7) == []
 
 
 def test_an_image_encoder_of_another_width_is_named(published, tmp_path):
-    from vidpara.build import build_image_encoder
-    from vidpara.config import ImageEncoderConfig
-
     with pytest.raises(UserError, match="tokens of 16 values, the UNet's cross-attention takes 1024"):
         build_image_encoder(ImageEncoderConfig("clip", str(published)), 1024)
-
-
-def test_a_run_is_pushed_without_checkpoints_and_a_refusal_keeps_it(trained, monkeypatch):
-    """The hub is replaced: tests have no network and no token."""
-    uploads = []
-
-    class Hub:
-        def create_repo(self, repository: str, private: bool, exist_ok: bool) -> None:
-            if repository == "me/forbidden":
-                raise ValueError("403 Forbidden: you have no write access")
-            assert private and exist_ok
-
-        def upload_folder(self, **settings: object) -> None:
-            uploads.append(settings)
-
-    monkeypatch.setattr(run_folder, "HfApi", Hub)
-    _, video, _ = trained
-    assert run_folder.push(video, "me/robot", private=True).endswith("me/robot")
-    assert uploads[0]["folder_path"] == video and "checkpoint-*" in uploads[0]["ignore_patterns"]
-    with pytest.raises(UserError, match=r"is complete, but the hub took no upload .* 403"):
-        run_folder.push(video, "me/forbidden", private=True)
 
 
 @pytest.mark.parametrize("recipe", ["stage_one", "two_stage"])

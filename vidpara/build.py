@@ -16,6 +16,7 @@ from vidpara import cli
 from vidpara.cli import UserError
 from vidpara.config import (
     AutoencoderConfig,
+    DiffusionConfig,
     HeadConfig,
     ImageEncoderConfig,
     TrainPolicyConfig,
@@ -29,9 +30,10 @@ from vidpara.models.adapt import adapt
 from vidpara.models.autoencoder import Autoencoder, PatchPCA, Pixels, SVDAutoencoder
 from vidpara.models.checkpointing import checkpoint_layers, layers
 from vidpara.models.cross_attention import use_single_token
-from vidpara.models.dinov3 import ImageModel, random_vit
+from vidpara.models.dinov3 import MEAN, STD, ImageModel, random_vit
 from vidpara.models.lora import add_lora
 from vidpara.models.pretrained import pretrained, subfolder
+from vidpara.models.published import check_preprocessing, check_scheduler
 from vidpara.models.svd import VideoModel, random_unet
 from vidpara.policy import Head, ImagePolicy, Policy, VideoPolicy
 from vidpara.types import Workspace
@@ -62,7 +64,7 @@ def build_reader(config: TrainPolicyConfig, episodes: Sequence[Episode] = ()) ->
 
 def build_image_encoder(config: ImageEncoderConfig, dim: int) -> nn.Module:
     """The cross-attention context axis; `dim` is the UNet's context width."""
-    from vidpara.models.image_encoder import CLIPContext, ZeroContext
+    from vidpara.models.image_encoder import CLIP_MEAN, CLIP_STD, CLIPContext, ZeroContext
 
     match config.kind:
         case "zeros":
@@ -81,6 +83,7 @@ def build_image_encoder(config: ImageEncoderConfig, dim: int) -> nn.Module:
                     f"{config.weights} gives tokens of {clip.dim} values, the UNet's cross-attention takes {dim}; "
                     "choose the image encoder that the UNet was trained with (--image_encoder.weights)"
                 )
+            check_preprocessing(config.weights, sub, CLIP_MEAN, CLIP_STD, clip.clip.config.image_size)
             return clip
 
 
@@ -114,10 +117,24 @@ def build_unet(config: UNetConfig, latent_channels: int, frames: int) -> UNetSpa
     return unet
 
 
+def build_video_model(
+    unet: UNetConfig, diffusion: DiffusionConfig, autoencoder: Autoencoder, frames: int
+) -> VideoModel:
+    """The UNet with the diffusion that its weights were published with.
+
+    Raises:
+        UserError: `diffusion` is another one, or the weights do not fit.
+    """
+    if unet.weights:
+        check_scheduler(unet.weights, diffusion)
+    return VideoModel(build_unet(unet, autoencoder.channels, frames), diffusion, autoencoder.condition_scale)
+
+
 def build_vit(config: ViTConfig) -> DINOv3ViTModel:
     """DINOv3 from a folder or hub id, or from random weights."""
     if config.weights is None:
         return random_vit(config)
+    check_preprocessing(config.weights, None, MEAN, STD)
     vit = pretrained(DINOv3ViTModel, config.weights, None)
     vit.config.pos_embed_rescale = None  # as in `random_vit`
     return vit
@@ -171,14 +188,15 @@ def _video_policy(config: TrainPolicyConfig, autoencoder: Autoencoder, space: Wo
     """
     _check_noise(config)
     frames = config.data.clip.frames
-    unet = build_unet(config.unet, autoencoder.channels, frames)
+    model = build_video_model(config.unet, config.diffusion, autoencoder, frames)
+    unet = model.unet
     blocks = len(unet.up_blocks)
     if not config.policy.taps or not all(0 <= tap < blocks for tap in config.policy.taps):
         raise UserError(f"policy.taps {config.policy.taps}: the UNet has decoder blocks 0 to {blocks - 1}")
     reversed_channels = unet.config.block_out_channels[::-1]
     channels = sum(reversed_channels[tap] for tap in config.policy.taps)
     return VideoPolicy(
-        VideoModel(unet, config.diffusion, autoencoder.condition_scale),
+        model,
         build_head(config.policy.head, channels, frames - 1, space),
         autoencoder,
         build_image_encoder(config.image_encoder, unet.config.cross_attention_dim),

@@ -17,13 +17,12 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils import checkpoint
 from torch.utils._pytree import tree_leaves
 
-from vidpara.build import build_autoencoder, build_policy, build_unet, from_video_run
+from vidpara.build import build_autoencoder, build_policy, build_video_model, from_video_run
 from vidpara.cli import UserError
 from vidpara.config import DataConfig, TrainPolicyConfig, TrainVideoConfig
 from vidpara.data.source_file import sources_of
 from vidpara.data.sources import read_source
 from vidpara.models.autoencoder import Autoencoder, PatchPCA, Pixels
-from vidpara.models.svd import VideoModel
 from vidpara.types import Actions, Batch, Camera, Start, Workspace
 
 FLOAT = 4
@@ -159,9 +158,9 @@ def _model(config: TrainPolicyConfig | TrainVideoConfig, size: tuple[int, int]) 
     """The model that is trained, and what a batch for it looks like. Inside fake mode."""
     if isinstance(config, TrainVideoConfig):
         autoencoder = shaped_autoencoder(config)
-        unet = build_unet(config.unet, autoencoder.channels, config.data.clip.frames)
-        model: nn.Module = VideoModel(unet, config.diffusion, autoencoder.condition_scale)
-        context = unet.config.cross_attention_dim
+        video = build_video_model(config.unet, config.diffusion, autoencoder, config.data.clip.frames)
+        model: nn.Module = video
+        context = video.unet.config.cross_attention_dim
     else:
         if config.video_run and not (config.video_run / "unet").is_dir():
             config = replace(config, video_run=None)  # not trained yet; its UNet is of the same shape

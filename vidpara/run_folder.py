@@ -13,8 +13,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-from huggingface_hub import HfApi
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import nn
 
 from vidpara import cli
@@ -27,6 +26,7 @@ from vidpara.models.diffusion import scheduler
 from vidpara.models.image_encoder import CLIPContext
 from vidpara.models.lora import merge_lora
 from vidpara.models.svd import VideoModel
+from vidpara.models.weight_files import read_tensors
 from vidpara.policy import Policy
 from vidpara.types import Workspace
 
@@ -46,12 +46,15 @@ def save_video(run: Path, model: VideoModel, autoencoder: Autoencoder, image_enc
         )  # only here: the import is slow, and warns of torchvision
         from transformers import CLIPImageProcessor
 
+        side = image_encoder.clip.config.image_size
         StableVideoDiffusionPipeline(
             vae=autoencoder.vae,
             image_encoder=image_encoder.clip,
             unet=model.unet,
             scheduler=scheduler(model.diffusion),
-            feature_extractor=CLIPImageProcessor(),
+            feature_extractor=CLIPImageProcessor(
+                size={"shortest_edge": side}, crop_size={"height": side, "width": side}
+            ),
         ).save_pretrained(run)
         shutil.rmtree(run / "autoencoder", ignore_errors=True)
         shutil.copytree(run / "vae", run / "autoencoder", copy_function=_link)
@@ -75,27 +78,6 @@ def save_card(run: Path, config: TrainPolicyConfig | TrainVideoConfig) -> None:
     (run / "README.md").write_text(text)
 
 
-def push(run: Path, repository: str, private: bool) -> str:
-    """Upload a finished run to the Hugging Face hub, without checkpoints and logs, and return its address.
-
-    Raises:
-        UserError: the hub refuses: no token, no such owner, or no connection.
-    """
-    hub = HfApi()
-    try:
-        hub.create_repo(repository, private=private, exist_ok=True)
-        hub.upload_folder(
-            repo_id=repository, folder_path=run, ignore_patterns=["checkpoint-*", "wandb/*", "vis/*"]
-        )
-    except Exception as error:  # also the transport's own; whatever it is, the run is complete
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(
-            f"{run} is complete, but the hub took no upload to '{repository}': {reason}; log in with `hf auth login`, "
-            "then give the same command again"
-        ) from error
-    return f"https://huggingface.co/{repository}"
-
-
 def save_policy(run: Path, policy: Policy, space: Workspace) -> None:
     """Stage two's result: the backbone, the head and what the head knows of the data."""
     if isinstance(policy.backbone, VideoModel):
@@ -117,16 +99,20 @@ def load_policy(run: Path, denoising_steps: int = 0) -> Policy:
     config = read_config(run)
     _complete(run, BACKBONES[config.policy.kind], "head.safetensors", "workspace.json")
     saved = AutoencoderConfig(config.autoencoder.kind, str(run / "autoencoder"))
+    image_encoder = config.image_encoder
+    if (run / "image_encoder").is_dir():
+        image_encoder = replace(image_encoder, weights=str(run))
     own = replace(
         config,
         autoencoder=saved,
+        image_encoder=image_encoder,
         unet=replace(config.unet, weights=str(run), lora=0, compile=False),  # adapters were merged
         vit=replace(config.vit, weights=str(run / "vit")),
         policy=replace(config.policy, denoising_steps=denoising_steps or config.policy.denoising_steps),
     )
     policy = build_policy(own, build_reader(own), read_workspace(run))
     try:
-        policy.head.load_state_dict(load_file(run / "head.safetensors"))
+        policy.head.load_state_dict(read_tensors(run / "head.safetensors"))
     except RuntimeError as error:
         raise UserError(
             f"{run}/head.safetensors does not fit {run}/config.yaml: {' '.join(str(error).split())}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from diffusers import AutoencoderKLTemporalDecoder
+from safetensors.torch import save_file
 
 from vidpara.cli import UserError
 from vidpara.config import AutoencoderConfig
@@ -39,6 +40,20 @@ def test_a_saved_autoencoder_is_the_same(tmp_path):
     pca = PatchPCA.fit(frames, AutoencoderConfig(patch=8, channels=12))
     pca.save(tmp_path)
     assert torch.equal(PatchPCA.load(tmp_path).encode(frames), pca.encode(frames))
+
+
+def test_a_saved_autoencoder_that_is_incomplete_is_named(tmp_path):
+    with pytest.raises(UserError, match="no patch autoencoder at"):
+        PatchPCA.load(tmp_path)
+    PatchPCA.fit(smooth(), AutoencoderConfig(patch=8, channels=12)).save(tmp_path)
+    file = tmp_path / "patch_pca.safetensors"
+    whole = file.read_bytes()
+    file.write_bytes(whole[:200])
+    with pytest.raises(UserError, match=r"patch_pca\.safetensors is damaged or incomplete .*again"):
+        PatchPCA.load(tmp_path)
+    save_file({"basis": torch.zeros(192, 12)}, file)
+    with pytest.raises(UserError, match="has basis; a patch autoencoder has basis, mean and scale"):
+        PatchPCA.load(tmp_path)
 
 
 def test_a_patch_that_does_not_divide_the_image_is_named():

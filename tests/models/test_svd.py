@@ -65,6 +65,21 @@ def test_the_present_frame_conditions_every_frame():
     assert ((first - other).abs().amax((2, 3, 4)) > 1e-4).all()
 
 
+@torch.no_grad()
+def test_the_conditioning_noise_is_of_the_latents_scaled_with_them_and_told():
+    """Unlike SVD's, which is of the image: docs/full_size.md."""
+    seen, scale, present = [], 5.0, torch.randn(B, C, 64, 64)
+    video = VideoModel(random_unet(SMALL, C, T), DiffusionConfig(), scale).eval()
+    video.unet.register_forward_pre_hook(lambda _module, arguments: seen.append(arguments))
+    strength, clip = torch.tensor([0.0, 0.5]), torch.randn(B, T, C, 64, 64)
+    video.predict(clip, torch.ones(B), present, torch.zeros(B, 1, 16), strength, taps=(0,), output=False)
+    sample, _, _, ids = seen[0]
+    noise = sample[:, :, C:] / scale - present[:, None]
+    torch.testing.assert_close(noise[0], torch.zeros_like(noise[0]), atol=1e-5, rtol=0)
+    assert noise[1].std() == pytest.approx(0.5, rel=0.03) and torch.equal(noise[1, 0], noise[1, 2])
+    assert torch.equal(ids[:, 2], strength)
+
+
 def test_generation_is_repeatable_and_has_the_clips_shape():
     video, (_, _, present, context, _) = model(), inputs()
     clips = [video.generate(present, context, T, 3, torch.Generator().manual_seed(1)) for _ in range(2)]

@@ -61,7 +61,7 @@ class DiffusionConfig:
     """Share of stage one's clips at `sigma_max` with the noise at its mean: what a policy with `future: mean` reads."""
     condition_noise_mean: float = -3.0
     condition_noise_std: float = 0.5
-    """Log-normal noise added to the conditioning frame."""
+    """Log-normal noise added to the conditioning frame's latents (SVD: to the image, before it is encoded)."""
     fps: int = 7
     motion_bucket: int = 127
 

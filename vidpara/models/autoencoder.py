@@ -13,11 +13,12 @@ from pathlib import Path
 import torch
 from diffusers import AutoencoderKLTemporalDecoder
 from einops import rearrange
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import nn
 
 from vidpara.cli import UserError
 from vidpara.config import AutoencoderConfig
+from vidpara.models.weight_files import read_tensors
 from vidpara.types import Float, Tensor
 
 AT_ONCE = 8
@@ -94,7 +95,13 @@ class PatchPCA(nn.Module):
             raise UserError(
                 f"no patch autoencoder at {path}; point --autoencoder.weights at a run's autoencoder folder"
             )
-        return cls(**{name: tensor.float() for name, tensor in load_file(path).items()})
+        tensors = read_tensors(path)
+        if set(tensors) != {"basis", "mean", "scale"}:
+            raise UserError(
+                f"{path} has {', '.join(sorted(tensors))}; a patch autoencoder has basis, mean and scale. "
+                "Point --autoencoder.weights at a run's autoencoder folder"
+            )
+        return cls(**{name: tensor.float() for name, tensor in tensors.items()})
 
 
 class SVDAutoencoder(nn.Module):

@@ -1,6 +1,10 @@
 """The video model: diffusers' SVD UNet, its conditioning, its denoising loss, and its decoder features.
 
-The present frame conditions the clip as in SVD: its latents are concatenated to every noisy frame's channels.
+The present frame conditions the clip as in SVD: its latents are concatenated to every noisy frame's channels. One thing
+differs. SVD adds the conditioning frame's noise to the image (values in [-1, 1]), and its autoencoder encodes the sum;
+we add it to the latents (unit variance), because they are encoded once and cached. So the same strength is not the same
+disturbance: ours is alike and independent in every value of the latents, SVD's is what the encoder makes of noisy
+pixels. docs/full_size.md says what follows.
 """
 
 from __future__ import annotations
@@ -54,7 +58,10 @@ class VideoModel(nn.Module):
         return latents + sigma.view(-1, 1, 1, 1, 1) * torch.randn_like(latents)
 
     def condition_noise(self, latents: Float[Tensor, "b t c h w"]) -> Float[Tensor, "b"]:
-        """Log-normal strengths of the noise on the conditioning frame, which the UNet is told as an added id."""
+        """Log-normal strengths of the noise on the conditioning frame, which the UNet is told as an added id.
+
+        The distribution is SVD's; there it is of noise on the image, here on its latents.
+        """
         noise = torch.randn(len(latents), device=latents.device)
         return torch.exp(self.diffusion.condition_noise_mean + self.diffusion.condition_noise_std * noise)
 
@@ -70,7 +77,8 @@ class VideoModel(nn.Module):
     ) -> tuple[Tensor, Features | None]:
         """One forward of the UNet: its raw prediction F and the features of the tapped decoder blocks.
 
-        `augmentation` is the noise strength added to `present`. With `output` off nothing after the last tap runs,
+        `augmentation` is the standard deviation of the noise added to `present`, before both are scaled for the UNet
+        (`condition_scale`). With `output` off nothing after the last tap runs,
         and the prediction is empty.
         """
         condition = present + augmentation.view(-1, 1, 1, 1) * torch.randn_like(present)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from datetime import timedelta
 
 import torch
 from accelerate import PartialState
+from accelerate.utils import broadcast_object_list
 from torch.distributed import PrefixStore, TCPStore
 
 from vidpara.cli import UserError
@@ -36,6 +38,24 @@ def processes() -> PartialState:
             "or Accelerator before vidpara.training.processes.processes()"
         )
     return state
+
+
+def first_only(act: Callable[[], object]) -> None:
+    """Let the first process do something; every process calls this, and ends with its words if it fails.
+
+    Raises:
+        UserError: `act` raised it.
+    """
+    state, said = processes(), [""]
+    if state.is_main_process:
+        try:
+            act()
+        except UserError as error:
+            said = [str(error)]
+    if state.num_processes > 1:
+        broadcast_object_list(said)
+    if said[0]:
+        raise UserError(said[0])
 
 
 def restarts() -> int:
