@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 
 from vidpara.cli import UserError
 from vidpara.config import DataConfig
+from vidpara.data import store
 from vidpara.data.latents import CachedFrames, Encode, cache_frames
 from vidpara.data.sources import read_sources
 from vidpara.models.autoencoder import Pixels
@@ -36,6 +38,36 @@ def test_another_machine_fetches_what_one_has_encoded(tmp_path: Path):
     assert not list((tmp_path / "there").glob("*.part"))
     cached(tmp_path / "there", f"file://{tmp_path}/other", refuse)  # a cache from before there was a store
     assert len(list((tmp_path / "other").glob("*/index.json"))) == 1
+
+
+def test_a_fetch_that_was_stopped_goes_on_where_it_ended(tmp_path: Path, monkeypatch):
+    url = f"file://{tmp_path}/store"
+    here = cached(tmp_path / "here", url)
+    monkeypatch.setattr(store, "BLOCK", 1000)
+    with pytest.raises(KeyboardInterrupt), monkeypatch.context() as patch:
+        patch.setattr(store.tqdm, "update", stop_after(5000))
+        cached(tmp_path / "there", url, refuse)
+    (part,) = (tmp_path / "there").glob("*.part")
+    (latents,) = part.glob("latents.f16")
+    kept = latents.read_bytes()
+    assert 0 < len(kept) < here.latents.nbytes
+    latents.write_bytes(bytes(len(kept)))  # to be seen again if it is not fetched anew
+    there = cached(tmp_path / "there", url, refuse)
+    assert there.latents.tobytes() == bytes(len(kept)) + here.latents.tobytes()[len(kept) :]
+    assert not part.exists()
+
+
+def stop_after(count: int) -> Callable[..., None]:
+    """Like Ctrl-C while a file is copied, after so many bytes of latents."""
+    seen = 0
+
+    def update(bar: object, fetched: int) -> None:
+        nonlocal seen
+        seen += fetched
+        if seen > count:
+            raise KeyboardInterrupt
+
+    return update
 
 
 def test_half_a_cache_is_not_fetched(tmp_path: Path):

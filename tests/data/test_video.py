@@ -133,6 +133,15 @@ def test_decord_reads_the_same_frames(video):
     assert np.abs(found.astype(int) - images[clip]).max() <= 3  # another colour conversion
 
 
+def test_an_avi_that_does_not_say_when_frames_are_shown_is_refused(tmp_path):
+    write(tmp_path / "right.avi", *KINDS["h264 gop 10"][:2])
+    assert len(frame_times(tmp_path / "right.avi")[0]) == FRAMES
+    file = write(tmp_path / "wrong.avi", *KINDS["b-frames"][:2])
+    for read in (frame_times, header, lambda file: read_frames(file, np.array([1.0]))):
+        with pytest.raises(UserError, match=r"wrong\.avi holds h264 with B-frames in an AVI.*ffmpeg"):
+            read(file)
+
+
 def test_variable_frame_rate_is_read_by_time(tmp_path):
     gaps = np.random.default_rng(0).integers(10, 120, FRAMES)
     times = np.cumsum(gaps) - gaps[0]

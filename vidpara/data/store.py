@@ -8,15 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import fsspec
+from tqdm import tqdm
 
 from vidpara.cli import UserError
 
+BLOCK = 2**24
+"""Bytes that are copied at once."""
 INDEX = "index.json"
 """Written last, there and here: a cache that has it is whole."""
 
 
 def fetch(path: Path, url: str) -> bool:
-    """Copy the cache of this name from `url` to `path`, which appears whole; False if there is none.
+    """Copy the cache of this name from `url` to `path`, which appears whole; False if there is none. A copy that was
+    stopped goes on where it ended: caches of one name hold the same.
 
     Raises:
         UserError: the store cannot be reached, or the copy cannot be written.
@@ -26,16 +30,28 @@ def fetch(path: Path, url: str) -> bool:
     try:
         if not files.exists(f"{root}/{path.name}/{INDEX}"):
             return False
-        shutil.rmtree(beside, ignore_errors=True)
-        beside.mkdir(parents=True)
-        for file in files.ls(f"{root}/{path.name}", detail=False):
-            files.get_file(file, str(beside / Path(file).name))
+        beside.mkdir(parents=True, exist_ok=True)
+        there = {file: files.size(file) for file in files.ls(f"{root}/{path.name}", detail=False)}
+        with tqdm(total=sum(there.values()), desc=f"fetch {path.name}", unit="B", unit_scale=True) as bar:
+            for file, size in there.items():
+                _fetch(files, file, size, beside / Path(file).name, bar)
         shutil.rmtree(path, ignore_errors=True)
         os.replace(beside, path)
     except Exception as error:  # every kind of store has errors of its own
-        shutil.rmtree(beside, ignore_errors=True)
         raise UserError(f"cannot fetch {path.name} from {url}: {error}; check --data.store") from error
     return True
+
+
+def _fetch(files: Any, file: str, size: int, target: Path, bar: tqdm) -> None:
+    """Append to `target` what it lacks of a store's file of `size` bytes."""
+    if target.exists() and target.stat().st_size > size:
+        target.unlink()
+    with files.open(file, "rb") as source, open(target, "ab") as written:
+        bar.update(written.tell())
+        source.seek(written.tell())
+        while block := source.read(BLOCK):
+            written.write(block)
+            bar.update(len(block))
 
 
 def push(path: Path, url: str) -> None:

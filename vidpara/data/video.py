@@ -226,6 +226,12 @@ def _stream(file: Path, container: Any) -> Any:
         raise UserError(f"{file} holds no video stream; copy it anew, or remove it")
     stream = container.streams.video[0]
     stream.codec_context.thread_count = 1  # workers are many, cores are few
+    codec = stream.codec_context
+    if container.format.name == "avi" and codec.name in ("h264", "hevc") and codec.has_b_frames:
+        raise UserError(
+            f"{file} holds {codec.name} with B-frames in an AVI, which does not say when each is shown; put the stream "
+            f"into another container: ffmpeg -fflags +genpts -i {file.name} -c copy {file.stem}.mkv, or encode it anew"
+        )
     return stream
 
 
