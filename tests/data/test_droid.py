@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +20,19 @@ import pytest
 import torch
 import yaml
 from scipy.spatial.transform import Rotation
+from torch.utils.data import default_collate
 
-from vidpara.build_data import build_clips
+from tests.data.rollout_files import drift
+from vidpara.build_data import build_clips, build_shares
 from vidpara.cli import UserError
-from vidpara.config import DataConfig, LeRobotConfig
+from vidpara.config import ClipConfig, DataConfig, LeRobotConfig, TrainerConfig
 from vidpara.data.clips import workspace
 from vidpara.data.episode import Episode
 from vidpara.data.sources import read_sources
+from vidpara.evaluation.video import write_mp4
 from vidpara.models.autoencoder import Pixels
 from vidpara.models.image_encoder import ZeroContext
+from vidpara.training.sampler import BatchSampler
 
 SAMPLE = Path(__file__).parent / "samples/v2.1"
 COLUMNS = Path(__file__).parents[2] / "configs/data/droid.yaml"
@@ -137,6 +142,26 @@ def test_positions_alone_are_labels_without_rotation(droid, truth, tmp_path):
     clip = build_clips(config, episodes, Pixels(), ZeroContext(4))[0][20]
     assert clip.actions.valid.all() and not clip.actions.has_rotation.any()
     assert clip.actions.rotation.isfinite().all() and clip.start.opening == 0
+
+
+def test_droid_libero_and_video_are_one_batch(droid, truth, tmp_path):
+    """Other columns, camera, gripper and rate, no actions at all: one clock, one size, each with its weight."""
+    slow = DataConfig(fps=10.0, size=(64, 64), validation_demos=1, cache=tmp_path / "cache")
+    write_mp4(tmp_path / "videos/a.mp4", drift(60, 0), 30, 10)
+    sources = (described(droid), SAMPLE.with_name("v3.0"), tmp_path / "videos")
+    config = replace(slow, rollouts=sources, clip=ClipConfig(frames=3), weights=(1.0, 2.0, 1.0))
+    episodes = read_sources(config)
+    assert [round(e.rate) for e in episodes] == [10] * 5
+    clips, _ = build_clips(config, episodes, Pixels(), ZeroContext(4))
+    sampler = BatchSampler(build_shares(config, clips, 6, 6), TrainerConfig(batch_size=12))
+    drawn = [draw.index for draw in sampler.batch(0, 0)]
+    batch, acting = default_collate([clips[index] for index in drawn]), torch.tensor(drawn) < clips.labelled
+    assert acting[:6].all() and not acting.all()
+    assert batch.latents.shape == (12, 3, 3, 64, 64) and batch.actions.position.isfinite().all()
+    assert batch.actions.valid[acting].any() and not batch.actions.valid[~acting].any()
+    of_droid, of_libero = (e for e in clips.episodes[:3:2])
+    torch.testing.assert_close(of_droid.position, of_libero.position, atol=1e-3, rtol=0)
+    torch.testing.assert_close(of_droid.gripper[1:], of_libero.gripper[1:], atol=1e-3, rtol=0)
 
 
 def test_a_rotation_that_was_recorded_is_a_label(truth, tmp_path):
