@@ -149,7 +149,7 @@ def test_droid_libero_and_video_are_one_batch(droid, truth, tmp_path):
     slow = DataConfig(fps=10.0, size=(64, 64), validation_demos=1, cache=tmp_path / "cache")
     write_mp4(tmp_path / "videos/a.mp4", drift(60, 0), 30, 10)
     sources = (described(droid), SAMPLE.with_name("v3.0"), tmp_path / "videos")
-    config = replace(slow, rollouts=sources, clip=ClipConfig(frames=3), weights=(1.0, 2.0, 1.0))
+    config = replace(slow, rollouts=sources, clip=ClipConfig(frames=3), weights=(1.0, 1.0, 2.0))
     episodes = read_sources(config)
     assert [round(e.rate) for e in episodes] == [10] * 5
     clips, _ = build_clips(config, episodes, Pixels(), ZeroContext(4))
