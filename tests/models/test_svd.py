@@ -7,6 +7,7 @@ import torch
 
 from vidpara.cli import UserError
 from vidpara.config import DiffusionConfig, UNetConfig
+from vidpara.models.diffusion import scheduler
 from vidpara.models.svd import VideoModel, random_unet, tapped
 
 B, T, C, S = 2, 3, 4, 8
@@ -41,6 +42,20 @@ def test_nothing_runs_above_the_last_tap():
         block.register_forward_hook(lambda *_, i=i: ran.append(i))
     video.predict(*inputs(), taps=(1,), output=False)
     assert ran == [0, 1]
+
+
+@torch.no_grad()
+def test_a_clip_is_denoised_as_by_diffusers_euler_sampler():
+    video, (present, context) = model(), (torch.randn(B, C, S, S), torch.zeros(B, 1, 16))
+    found = video.generate(present, context, T, 4, torch.Generator().manual_seed(0))
+    sampler = scheduler(video.diffusion)
+    sampler.set_timesteps(4)
+    clip = torch.randn((B, T, C, S, S), generator=torch.Generator().manual_seed(0)) * sampler.init_noise_sigma
+    for time, sigma in zip(sampler.timesteps, sampler.sigmas, strict=False):
+        prediction, _ = video.predict(clip, sigma.expand(B), present, context, torch.zeros(B))
+        clip = sampler.step(prediction, time, clip).prev_sample
+    torch.testing.assert_close(found, clip, rtol=1e-4, atol=1e-4)
+    assert found.isfinite().all() and found.std() > 0.1
 
 
 def test_taps_leave_no_hooks_behind():
