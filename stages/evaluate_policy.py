@@ -25,6 +25,8 @@ def main(config: EvaluateConfig, words: list[str]) -> None:
     """Evaluate and print one line."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     policy = load_policy(config.policy, config.denoising_steps).to(device)
+    if config.precision == "bf16":
+        policy.halve()
     if config.cuda_graph:
         policy.replay()
     errors = held_out_errors(config.policy, policy) if config.held_out else {}

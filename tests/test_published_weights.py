@@ -189,12 +189,15 @@ def test_an_image_encoder_of_another_width_is_named(published, tmp_path):
         build_image_encoder(ImageEncoderConfig("clip", str(published)), 1024)
 
 
+@pytest.mark.parametrize(("suffix", "clip"), [("", ((320, 576), 7)), ("_256", ((256, 256), 14))])
 @pytest.mark.parametrize("recipe", ["stage_one", "two_stage"])
-def test_the_reference_recipe_is_what_the_paper_states(recipe):
+def test_the_reference_recipe_is_what_the_paper_states(recipe, suffix, clip):
     schema = TrainVideoConfig if recipe == "stage_one" else TrainPolicyConfig
-    config = load(schema, [str(ROOT / f"configs/reference/{recipe}.yaml")])
-    assert (config.data.size, config.data.clip.frames) == ((320, 576), 7)
+    config = load(schema, [str(ROOT / f"configs/reference/{recipe}{suffix}.yaml")])
+    assert (config.data.size, config.data.clip.frames) == clip
     assert config.trainer.steps == {"stage_one": 4000, "two_stage": 3000}[recipe]
+    if isinstance(config, TrainVideoConfig):
+        assert config.optimizer.backbone_lr == 1e-5
     if isinstance(config, TrainPolicyConfig):
         assert (config.policy.taps, config.optimizer.backbone_lr, config.optimizer.lr) == ((1, 2), 1e-6, 1e-4)
         assert config.policy.head.grid == (64, 64)

@@ -31,6 +31,7 @@ from vidpara.models.autoencoder import Autoencoder, PatchPCA, Pixels, SVDAutoenc
 from vidpara.models.checkpointing import checkpoint_layers, layers
 from vidpara.models.cross_attention import use_single_token
 from vidpara.models.dinov3 import MEAN, STD, ImageModel, random_vit
+from vidpara.models.layout import use_channels_last
 from vidpara.models.lora import add_lora
 from vidpara.models.pretrained import pretrained, subfolder
 from vidpara.models.published import check_preprocessing, check_scheduler
@@ -109,6 +110,8 @@ def build_unet(config: UNetConfig, latent_channels: int, frames: int) -> UNetSpa
         add_lora(unet, config.lora)
     if config.single_token:
         use_single_token(unet)  # after the adapters, some of which have no effect then
+    if config.channels_last:
+        use_channels_last(unet)
     if config.checkpointing:
         checkpoint_layers(unet)
     if config.compile:

@@ -45,6 +45,7 @@ class Policy(nn.Module):
         if config.backbone == "frozen":
             self.backbone.requires_grad_(False)
         self.read: Callable[..., Features] = self._read
+        self.bf16 = False
 
     @torch.no_grad()
     def act(self, observation: Observation) -> ActionChunk:
@@ -52,9 +53,14 @@ class Policy(nn.Module):
         before = (observation.image.shape[-3], observation.image.shape[-2])
         camera = resize_camera(observation.camera, before, self.image_size)
         frames = resize_images(observation.image, self.image_size).movedim(-1, -3).float() / 127.5 - 1
-        return self.predict(
-            self.autoencoder.encode(frames), self.image_encoder(frames), observation.start, camera
-        )
+        with torch.autocast(frames.device.type, torch.bfloat16, enabled=self.bf16, cache_enabled=False):
+            latents, context = self.autoencoder.encode(frames), self.image_encoder(frames)
+            return self.predict(latents, context, observation.start, camera)
+
+    def halve(self) -> None:
+        """Look in bf16 from now on: the backbone's weights are rounded, all but geometry is autocast."""
+        self.backbone.bfloat16()
+        self.bf16 = True
 
     @torch.no_grad()
     def predict(

@@ -6,6 +6,8 @@ tracing of hooks, checkpoints and exceptions, and that is real here.
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -16,8 +18,32 @@ from vidpara.build import build_unet
 from vidpara.config import DiffusionConfig, UNetConfig
 from vidpara.models.svd import VideoModel
 
-# Without our own attention: the tests check its annotations at run time, which Dynamo cannot trace.
+# Without our own attention, whose annotations tests check at run time, which Dynamo cannot trace; see ALONE.
 SMALL = UNetConfig(channels=(32, 32), attention=(False, True), context_dim=16, single_token=False)
+
+
+def test_our_own_attention_is_compiled_too():
+    """In a process of its own, without the checks of annotations that Dynamo cannot trace."""
+    done = subprocess.run([sys.executable, "-c", ALONE], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+ALONE = """
+import torch
+import subprocess
+import sys
+from dataclasses import replace
+from vidpara.build import build_unet
+from vidpara.config import UNetConfig
+
+small = UNetConfig(channels=(32, 32), attention=(False, True), context_dim=16, single_token=True)
+plain, traced = (build_unet(small, 4, 3) for _ in range(2))
+traced.load_state_dict(plain.state_dict())
+for layer in (*traced.down_blocks, traced.mid_block, *traced.up_blocks):
+    layer._compiled_call_impl = torch.compile(layer._call_impl, backend="eager", fullgraph=True)
+given = torch.randn(1, 3, 8, 8, 8), torch.zeros(1), torch.randn(1, 1, 16), torch.ones(1, 3)
+torch.testing.assert_close(traced(*given)[0], plain(*given)[0], rtol=1e-4, atol=1e-5)
+"""
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])

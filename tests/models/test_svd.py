@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
+from vidpara.build import build_unet
 from vidpara.cli import UserError
 from vidpara.config import DiffusionConfig, UNetConfig
 from vidpara.models.diffusion import scheduler
+from vidpara.models.layout import use_channels_last
 from vidpara.models.svd import VideoModel, random_unet, tapped
 
 B, T, C, S = 2, 3, 4, 8
@@ -56,6 +60,19 @@ def test_a_clip_is_denoised_as_by_diffusers_euler_sampler():
         clip = sampler.step(prediction, time, clip).prev_sample
     torch.testing.assert_close(found, clip, rtol=1e-4, atol=1e-4)
     assert found.isfinite().all() and found.std() > 0.1
+
+
+@torch.no_grad()
+def test_channels_may_lie_last():
+    torch.manual_seed(0)
+    plain, other, arguments = (*(build_unet(SMALL, C, T) for _ in range(2)), inputs())
+    other.load_state_dict(plain.state_dict())
+    use_channels_last(other)
+    assert other.conv_in.weight.is_contiguous(memory_format=torch.channels_last)
+    expected, found = (VideoModel(unet, DiffusionConfig()).predict(*arguments)[0] for unet in (plain, other))
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    chosen = build_unet(replace(SMALL, channels_last=True), C, T)
+    assert not chosen.conv_in.weight.is_contiguous()
 
 
 def test_taps_leave_no_hooks_behind():

@@ -46,6 +46,8 @@ class UNetConfig:
     checkpointing: bool = False
     """Keep only the inputs of every layer and compute the rest again in the backward pass: a twentieth of the memory
     for a third more compute."""
+    channels_last: bool = False
+    """Lay convolutions' weights out with the channels last, for tensor cores; on a CPU it gains nothing."""
     compile: bool = False
     """Compile every layer (torch.compile), which takes some minutes at the start."""
 

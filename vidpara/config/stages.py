@@ -124,6 +124,8 @@ class EvaluateConfig:
     """Simulator processes; 0 is one a core, 8 at most."""
     denoising_steps: int = 0
     """Forwards of the UNet for a look; 0 takes the policy's own number."""
+    precision: Literal["no", "bf16"] = "no"
+    """What the policy computes in; `bf16` also rounds the backbone's weights to it, half the memory."""
     cuda_graph: bool = False
     """Record the backbone's forward as a CUDA graph, and replay it for every look."""
     camera_error: float = 0.0

@@ -29,6 +29,7 @@ FREE_KEYS = frozenset(
         "run", "data.cache", "data.store", "trainer.steps", "trainer.workers", "trainer.log_every",
         "trainer.validate_every", "trainer.checkpoint_every", "trainer.checkpoints", "trainer.keep_checkpoints",
         "trainer.wandb", "trainer.project", "hub.push", "hub.private", "unet.checkpointing", "unet.compile",
+        "unet.channels_last",
     }
 )  # fmt: skip
 """Settings that a resumed run may change: where and how it runs, not what it computes; and its length."""

@@ -1,0 +1,22 @@
+"""What a policy may be told to do differently at run time, and that it still says the same."""
+
+from __future__ import annotations
+
+import torch
+
+from benchmarks import policies
+
+
+@torch.no_grad()
+def test_looks_in_bf16_are_those_in_float32_rounded():
+    policy, seen = policies.policy(policies.settings()).eval(), policies.observation()
+    latents, context = torch.randn(1, 16, 16, 16), torch.zeros(1, 1, 64)
+    expected, chunk = policy.features(latents, context).grid, policy.act(seen)
+    policy.halve()
+    assert next(policy.backbone.parameters()).dtype == torch.bfloat16
+    with torch.autocast("cpu", torch.bfloat16, cache_enabled=False):
+        rounded = policy.features(latents, context).grid.float()
+    assert (rounded - expected).norm() < 0.02 * expected.norm()
+    lowered = policy.act(seen)
+    assert lowered.position.dtype == torch.float32 and not torch.equal(lowered.position, chunk.position)
+    torch.testing.assert_close(lowered.position, chunk.position, atol=0.002, rtol=0)  # metres
