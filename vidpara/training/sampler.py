@@ -19,6 +19,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from vidpara.config import TrainerConfig
+from vidpara.cores import cores
 
 _SAMPLE, _STEP, _VALIDATION, _PIECE = range(4)
 
@@ -135,11 +136,10 @@ class _Seeded(Dataset):
 
 def _loader(dataset: Dataset, batches: Any, config: TrainerConfig, pin: bool) -> DataLoader:
     """At most one worker a core, which the processes of a machine share: more only stall one another."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return DataLoader(
         dataset,
         batch_sampler=batches,
-        num_workers=min(config.workers, max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))),
+        num_workers=min(config.workers, max(1, len(cores()) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))),
         pin_memory=pin,
         worker_init_fn=_leave_ctrl_c,
     )
