@@ -17,6 +17,7 @@ from vidpara.models.svd import VideoModel
 from vidpara.run_folder import push, save_card, save_video
 from vidpara.training.optimizer import ParamGroup
 from vidpara.training.processes import processes
+from vidpara.training.sharding import check_launch
 from vidpara.training.trainer import train
 
 
@@ -24,17 +25,20 @@ def run(config: TrainVideoConfig, argv: list[str]) -> None:
     if config.plan:
         print(memory.report(config, config.plan))
         return
+    check_launch(config.trainer, config.optimizer)
     state = processes()
     torch.manual_seed(config.trainer.seed)  # of new weights: the same on every process
     episodes = read_sources(config.data)
     autoencoder = build.build_autoencoder(config.autoencoder, episodes)
     unet = build.build_unet(config.unet, autoencoder.channels, config.data.clip.frames)
+    model = VideoModel(unet, config.diffusion, autoencoder.condition_scale)
     image_encoder = build.build_image_encoder(config.image_encoder, unet.config.cross_attention_dim)
     training, validation = build_clips(config.data, episodes, autoencoder, image_encoder, state)
-    shares = build_shares(config.data, training, 0, config.trainer.batch_size)
+    size = config.trainer.batch_size * config.trainer.accumulate * state.num_processes
+    blank = model.blank(size)
+    shares = build_shares(config.data, training, blank, size - blank, labelled=False)
     if config.trainer.overfit_one_sample:
         training = validation = Subset(training, [0])
-    model = VideoModel(unet, config.diffusion, autoencoder.condition_scale)
     model = train(
         model,
         training,
