@@ -24,9 +24,9 @@ import torch
 from benchmarks.full_size import DEVICE, SIZES, SMALL, autocast, build, flops, inputs
 from benchmarks.harness import RESULTS
 from vidpara.config import DiffusionConfig
-from vidpara.memory import activations
 from vidpara.models.checkpointing import checkpoint_layers
 from vidpara.models.cuda_graph import Replayed
+from vidpara.models.saved import activations
 from vidpara.models.svd import VideoModel
 from vidpara.training.ema import Ema
 
