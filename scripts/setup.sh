@@ -50,4 +50,4 @@ fi
 .venv/bin/python -m pip --version >/dev/null 2>&1 || "$python" -m venv --clear .venv
 
 echo "setup: installing packages into .venv with Python $version; the first time this takes minutes"
-.venv/bin/python -m pip install --disable-pip-version-check --constraint constraints.txt --editable ".[sim,dev]"
+.venv/bin/python -m pip install --disable-pip-version-check --constraint constraints.txt --editable ".[sim,dev,peft]"

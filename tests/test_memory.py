@@ -58,7 +58,6 @@ def test_the_planned_activations_are_those_of_a_real_forward(checkpointing: str)
 
 
 def test_the_planned_adapters_are_those_of_peft():
-    pytest.importorskip("peft")
     config = load(
         TrainVideoConfig, ["configs/video/stage_one.yaml", "configs/pocket.yaml", *FLAGS, "--unet.lora", "4"]
     )

@@ -57,9 +57,7 @@ def test_a_low_object_beside_the_bowl_blocks_nothing():
 
 
 def test_with_the_home_orientation_the_wrist_is_never_turned():
-    assert all(
-        grasp.rotation is None for grasp in grasps(Table((0.1, 0.1)), "bowl", HOME, ExpertConfig())
-    )
+    assert all(grasp.rotation is None for grasp in grasps(Table((0.1, 0.1)), "bowl", HOME, ExpertConfig()))
 
 
 def test_free_grasps_hold_the_rim_with_the_fingers_across_it():
