@@ -26,10 +26,10 @@ from torch.utils._pytree import tree_map
 from benchmarks import full_size, policies
 from benchmarks.full_size import DEVICE, SIZES, SMALL, autocast, build, flops, inputs
 from benchmarks.harness import RESULTS
-from vidpara.memory import activations
 from vidpara.models.checkpointing import checkpoint_layers
 from vidpara.models.cuda_graph import Replayed
 from vidpara.models.layout import use_channels_last
+from vidpara.models.saved import activations
 from vidpara.training.ema import Ema
 from vidpara.types import Observation
 

@@ -14,11 +14,11 @@ from vidpara.data.clips import workspace
 from vidpara.data.sources import read_sources
 from vidpara.evaluation.evaluators import ActionErrors, ImaginedPlans, Strips
 from vidpara.hub import prepare_push, push
-from vidpara.models.checkpointing import layers
 from vidpara.policy import VideoPolicy
 from vidpara.run_folder import save_card, save_policy
 from vidpara.training.optimizer import ParamGroup
 from vidpara.training.processes import processes
+from vidpara.training.sharding import check_launch
 from vidpara.training.trainer import train
 
 
@@ -26,6 +26,7 @@ def run(config: TrainPolicyConfig, argv: list[str]) -> None:
     if config.plan:
         print(memory.report(config, config.plan))
         return
+    check_launch(config.trainer, config.optimizer)
     state = processes()
     prepare_push(config.hub)
     torch.manual_seed(config.trainer.seed)  # of new weights: the same on every process
@@ -36,10 +37,9 @@ def run(config: TrainPolicyConfig, argv: list[str]) -> None:
     space = workspace(episodes)
     videos = any(not episode.labelled for episode in episodes)
     policy = build.build_policy(initial, autoencoder, space, videos)
+    size = config.trainer.batch_size * config.trainer.accumulate * state.num_processes
+    acting = policy.acting(size) if isinstance(policy, VideoPolicy) else size
     training, validation = build_clips(config.data, episodes, autoencoder, policy.image_encoder, state)
-    size = config.trainer.batch_size
-    apart = isinstance(policy, VideoPolicy) and (config.data.unlabelled or videos)
-    acting = policy.acting(size) if apart else size
     shares = build_shares(config.data, training, acting, size - acting)
     if config.trainer.overfit_one_sample:
         training = validation = Subset(training, [0])
@@ -60,7 +60,7 @@ def run(config: TrainPolicyConfig, argv: list[str]) -> None:
             ),
             ParamGroup("head", list(policy.head.parameters()), config.optimizer.lr),
         ],
-        layers=layers(policy),
+        layers=policy.units(),
         shares=shares,
         run=config.run,
         resolved=resolved,

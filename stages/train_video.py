@@ -17,6 +17,7 @@ from vidpara.models.checkpointing import layers
 from vidpara.run_folder import save_card, save_video
 from vidpara.training.optimizer import ParamGroup
 from vidpara.training.processes import processes
+from vidpara.training.sharding import check_launch
 from vidpara.training.trainer import train
 
 
@@ -24,6 +25,7 @@ def run(config: TrainVideoConfig, argv: list[str]) -> None:
     if config.plan:
         print(memory.report(config, config.plan))
         return
+    check_launch(config.trainer, config.optimizer)
     state = processes()
     prepare_push(config.hub)
     torch.manual_seed(config.trainer.seed)  # of new weights: the same on every process
@@ -33,7 +35,9 @@ def run(config: TrainVideoConfig, argv: list[str]) -> None:
     model = build.build_video_model(config.unet, config.diffusion, autoencoder, frames)
     image_encoder = build.build_image_encoder(config.image_encoder, model.unet.config.cross_attention_dim)
     training, validation = build_clips(config.data, episodes, autoencoder, image_encoder, state)
-    shares = build_shares(config.data, training, 0, config.trainer.batch_size)
+    size = config.trainer.batch_size * config.trainer.accumulate * state.num_processes
+    blank = model.blank(size)
+    shares = build_shares(config.data, training, blank, size - blank, labelled=False)
     if config.trainer.overfit_one_sample:
         training = validation = Subset(training, [0])
     model = train(

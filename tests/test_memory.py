@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,9 @@ from vidpara import memory
 from vidpara.build import build_policy, build_unet
 from vidpara.cli import UserError, load
 from vidpara.config import TrainPolicyConfig, TrainVideoConfig
+from vidpara.models.autoencoder import Pixels
+from vidpara.models.checkpointing import layers
+from vidpara.models.saved import activations
 from vidpara.models.svd import VideoModel
 
 FILES = ["configs/policy/para.yaml", "configs/pocket.yaml"]
@@ -23,7 +27,7 @@ FLAGS = [
     "32",
     "32",
     "--trainer.batch_size",
-    "2",
+    "4",
     "--trainer.precision",
     "no",
     "--trainer.steps",
@@ -39,12 +43,12 @@ def in_the_root(monkeypatch: pytest.MonkeyPatch):
 @pytest.mark.parametrize("checkpointing", ["False", "True"])
 def test_the_planned_activations_are_those_of_a_real_forward(checkpointing: str):
     config = load(TrainPolicyConfig, [*FILES, *FLAGS, "--unet.checkpointing", checkpointing])
-    planned = memory.plan(config)
+    planned = memory.plan(config).ddp
     autoencoder = memory.shaped_autoencoder(config)
     space = memory.Workspace((32, 32), (-1.0, -1.0, 0.0), (1.0, 1.0, 1.0), ((1.0, 0.0, 0.0),) * 3)
     model = build_policy(config, autoencoder, space).train()
-    batch = default_collate([sample(i, autoencoder.channels, model.image_encoder.dim) for i in range(2)])
-    real = memory.activations(model, lambda: model(batch))
+    batch = default_collate([sample(i, autoencoder.channels, model.image_encoder.dim) for i in range(4)])
+    real = activations(model, lambda: model(batch))
     # A real kernel may copy where a fake one keeps a view: three maps of one pixel here.
     assert planned.activations == pytest.approx(real.bytes, rel=1e-3)
     assert planned.largest_block == pytest.approx(real.largest, rel=1e-3)
@@ -54,27 +58,66 @@ def test_the_planned_activations_are_those_of_a_real_forward(checkpointing: str)
 
 
 def test_the_planned_adapters_are_those_of_peft():
-    pytest.importorskip("peft")
     config = load(
         TrainVideoConfig, ["configs/video/stage_one.yaml", "configs/pocket.yaml", *FLAGS, "--unet.lora", "4"]
     )
-    planned = memory.plan(config)
+    planned = memory.plan(config).ddp
     unet = build_unet(config.unet, 16, config.data.clip.frames)
     model = VideoModel(unet, config.diffusion).train()
-    batch = default_collate([sample(i, 16, unet.config.cross_attention_dim) for i in range(2)])
-    real = memory.activations(model, lambda: model(batch))
+    batch = default_collate([sample(i, 16, unet.config.cross_attention_dim) for i in range(4)])
+    real = activations(model, lambda: model(batch))
     assert planned.trained == sum(p.numel() for p in model.parameters() if p.requires_grad)
     assert planned.trained < 0.05 * planned.parameters
     assert planned.activations == pytest.approx(real.bytes, rel=1e-3)
 
 
-def test_sharding_divides_what_is_kept_for_each_weight():
-    config = load(TrainVideoConfig, ["configs/video/stage_one.yaml", "configs/pocket.yaml", *FLAGS])
-    whole = memory.plan(config)
-    shared = whole.divided(4)
+def test_sharding_divides_what_is_kept_for_each_weight_and_gathers_layers():
+    adamw = ["--optimizer.kind", "adamw", "--unet.layers_per_block", "2"]
+    config = load(TrainVideoConfig, ["configs/video/stage_one.yaml", "configs/pocket.yaml", *FLAGS, *adamw])
+    whole, shared = memory.plan(config, 4)
     assert shared.optimizer == whole.optimizer // 4
     assert shared.activations == whole.activations
+    unet = build_unet(config.unet, 16, config.data.clip.frames)
+    sizes = sorted(sum(p.numel() for p in layer.parameters()) for layer in layers(unet))
+    outside = whole.parameters - sum(sizes)
+    assert shared.gathered >= 4 * (2 * outside + sizes[-1] + sizes[-2])  # weights and gradients of the rest
+    assert shared.gathered <= 4 * (2 * outside + 3 * sizes[-1] + sizes[-2])
+    assert shared.total >= shared.weights + shared.optimizer + shared.average + 4 * whole.parameters
     assert "fsdp2" in memory.report(config, 4)
+    muon = replace(config, optimizer=replace(config.optimizer, kind="muon"))
+    assert "fsdp2" not in memory.report(muon, 4)  # the trainer refuses it
+
+
+@pytest.mark.parametrize("variant", ["dinov3_para", "dinov3_regression", "act"])
+def test_image_policies_are_planned_as_they_are(variant: str):
+    files = [f"configs/policy/{variant}.yaml", "configs/pocket.yaml"]
+    config = load(TrainPolicyConfig, [*files, *FLAGS])
+    planned = memory.plan(config).ddp
+    space = memory.Workspace((32, 32), (-1.0, -1.0, 0.0), (1.0, 1.0, 1.0), ((1.0, 0.0, 0.0),) * 3)
+    model = build_policy(config, Pixels(), space).train()
+    batch = default_collate([sample(i, 3, 1) for i in range(4)])
+    batch = batch._replace(latents=torch.rand(4, batch.latents.shape[1], 3, 32, 32))
+    real = activations(model, lambda: model(batch))
+    assert planned.weights == 4 * sum(p.numel() for p in model.parameters())
+    assert planned.activations == pytest.approx(real.bytes, rel=0.05)
+
+
+def test_a_compiled_training_is_planned_like_an_eager_one():
+    config = load(TrainPolicyConfig, [*FILES, *FLAGS, "--unet.compile", "True"])
+    assert memory.plan(config) == memory.plan(load(TrainPolicyConfig, [*FILES, *FLAGS]))
+
+
+@pytest.mark.parametrize(
+    ("gpus", "flags", "message"),
+    [
+        (-2, [], r"--plan -2: give the number of GPUs, at least 1"),
+        (1, ["--trainer.batch_size", "1"], r"an update has 1 clip, .* set --trainer\.accumulate 2"),
+    ],
+)
+def test_what_cannot_be_trained_is_not_planned(gpus: int, flags: list[str], message: str):
+    config = load(TrainPolicyConfig, [*FILES, *FLAGS, *flags])
+    with pytest.raises(UserError, match=message):
+        memory.report(config, gpus)
 
 
 def test_the_published_size_is_planned_from_its_configuration_alone(tmp_path: Path):
@@ -95,9 +138,9 @@ def test_the_published_size_is_planned_from_its_configuration_alone(tmp_path: Pa
         "--image_encoder.kind",
         "zeros",
     ]
-    size = ["--data.size", "64", "64", "--trainer.batch_size", "1", "--unet.checkpointing", "True"]
+    size = ["--data.size", "64", "64", "--trainer.batch_size", "2", "--unet.checkpointing", "True"]
     config = load(TrainPolicyConfig, ["configs/policy/joint.yaml", "configs/full.yaml", *flags, *size])
-    found = memory.plan(config)
+    found = memory.plan(config).ddp
     assert 1_524.6e6 < found.parameters < 1_625e6  # SVD's UNet, its autoencoder and the head
 
 

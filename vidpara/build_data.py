@@ -57,8 +57,11 @@ def build_clips(
     )
 
 
-def build_shares(config: DataConfig, clips: Clips, labelled: int, any_kind: int) -> list[Share]:
-    """What a batch is made of: so many `labelled` clips, then so many of `any_kind`, by the sources' weights.
+def build_shares(
+    config: DataConfig, clips: Clips, first: int, others: int, labelled: bool = True
+) -> list[Share]:
+    """What the whole batch of an update is made of: the `first` so many clips, which are `labelled` if need be, and so
+    many `others` of any kind, by the sources' weights.
 
     Raises:
         UserError: the weights are not one positive number a source.
@@ -68,7 +71,7 @@ def build_shares(config: DataConfig, clips: Clips, labelled: int, any_kind: int)
             f"data.weights {config.weights} must be one positive number for each of the {len(config.rollouts)} "
             "data.rollouts"
         )
-    wanted = ((labelled, clips.labelled), (any_kind, len(clips)))
+    wanted = ((first, clips.labelled if labelled else len(clips)), (others, len(clips)))
     return [Share(samples, _pieces(config, clips, end)) for samples, end in wanted if samples]
 
 

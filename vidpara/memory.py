@@ -2,20 +2,22 @@
 
 The model is built and run forward with fake tensors, which have shapes and no contents. Weights, gradients, optimiser
 and average follow from the parameters; activations are what autograd saves in the forward pass, storage by storage.
+Under FSDP2 what is gathered comes on top: it is counted from the units that training divides.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import warnings
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils import checkpoint
-from torch.utils._pytree import tree_leaves
+from transformers import PreTrainedModel
+from transformers.models.dinov3_vit import modeling_dinov3_vit as dinov3
 
 from vidpara.build import build_autoencoder, build_policy, build_video_model, from_video_run
 from vidpara.cli import UserError
@@ -23,17 +25,26 @@ from vidpara.config import DataConfig, TrainPolicyConfig, TrainVideoConfig
 from vidpara.data.source_file import sources_of
 from vidpara.data.sources import read_source
 from vidpara.models.autoencoder import Autoencoder, PatchPCA, Pixels
+from vidpara.models.checkpointing import layers
+from vidpara.models.saved import activations
+from vidpara.policy import Policy, VideoPolicy
 from vidpara.types import Actions, Batch, Camera, Start, Workspace
 
 FLOAT = 4
 """Bytes of a float32: weights, gradients, moments and the average are kept in it; autocast makes the bf16 copies."""
+HALF = 2
+"""Bytes of a bf16, in which FSDP gathers layers."""
 MOMENTS = {"adamw": 8, "adamw8bit": 2, "muon": 4}
 """Bytes of the optimiser's state a trained weight."""
 GIB = 2**30
 
 
 class Plan(NamedTuple):
-    """Bytes on each GPU. `weights` are all of them, frozen encoders included."""
+    """Bytes on each GPU. `weights` are all of them, frozen encoders included.
+
+    `gathered` is what FSDP2 has whole at the worst moment, in the backward pass: weights and gradients of what is in no
+    unit, weights of the layer at work and of the next one, and gradients of the layer at work, as computed and as sent.
+    """
 
     parameters: int
     trained: int
@@ -44,33 +55,55 @@ class Plan(NamedTuple):
     activations: int
     largest_block: int
     """What one checkpointed layer or block needs while it is computed again."""
+    gathered: int = 0
+    whole_copy: int = 0
+    """Weights of the undivided copy that evaluations run; then there are neither gradients nor activations."""
 
     @property
     def total(self) -> int:
-        return sum(self[2:])
-
-    def divided(self, gpus: int) -> Plan:
-        """The same under FSDP2: what is kept for each weight is divided; the layer at work is gathered whole."""
-        kept = ("weights", "gradients", "optimizer", "average")
-        return self._replace(**{name: getattr(self, name) // gpus for name in kept})
+        """At the larger of two moments: in the backward pass, or in an evaluation of divided weights."""
+        kept = self.weights + self.optimizer + self.average
+        step = self.gradients + self.activations + self.largest_block + self.gathered
+        return kept + max(step, self.whole_copy)
 
 
-def plan(config: TrainPolicyConfig | TrainVideoConfig) -> Plan:
-    """The memory that one step of this training takes on one GPU, or on each of several under DDP.
+class Plans(NamedTuple):
+    """One training in two ways: everything on each GPU (one GPU, or DDP), and divided among them by FSDP2."""
+
+    ddp: Plan
+    fsdp2: Plan
+
+
+class _Fake(FakeTensorMode):
+    """Copies of a fake layer are of the same mode; torch's own do not work together."""
+
+    def __deepcopy__(self, memo: Any) -> _Fake:
+        return self
+
+
+def plan(config: TrainPolicyConfig | TrainVideoConfig, gpus: int = 1) -> Plans:
+    """The memory that one step of this training takes on each of so many GPUs.
 
     Raises:
-        UserError: the image size is not known, because there are no rollouts yet and `data.size` is not set.
+        UserError: fewer than one GPU, a batch that cannot be trained on, or the image size is not known, because there
+            are no rollouts yet and `data.size` is not set.
     """
+    if gpus < 1:
+        raise UserError(f"--plan {gpus}: give the number of GPUs, at least 1")
     size = _image_size(config.data)
     half = config.trainer.precision != "no"  # `auto` is bf16 on every GPU that one would plan for
-    with FakeTensorMode():
+    config = replace(config, unet=replace(config.unet, compile=False))  # it would compile for fake tensors
+    with _fake():
         model, shape = _model(config, size)
+        if isinstance(model, VideoPolicy):
+            model.acting(clips(config, gpus))
         batch = _batch(config.trainer.batch_size, shape)
         with torch.autocast("cpu", torch.bfloat16, enabled=half):
             saved = activations(model.train(), lambda: model(batch))
-        sizes = [(parameter.numel(), parameter.requires_grad) for parameter in model.parameters()]
-    parameters, trained = sum(n for n, _ in sizes), sum(n for n, learns in sizes if learns)
-    return Plan(
+        counts = count(model)
+        gathered = _gathered(model, HALF if half else FLOAT)
+    parameters, trained = counts
+    ddp = Plan(
         parameters,
         trained,
         weights=FLOAT * parameters,
@@ -80,78 +113,90 @@ def plan(config: TrainPolicyConfig | TrainVideoConfig) -> Plan:
         activations=saved.bytes,
         largest_block=saved.largest,
     )
+    kept = ("weights", "gradients", "optimizer", "average")
+    divided = {name: -(-getattr(ddp, name) // gpus) for name in kept}
+    return Plans(ddp, ddp._replace(**divided, gathered=gathered, whole_copy=ddp.weights))
+
+
+class Count(NamedTuple):
+    """Weights of a module."""
+
+    parameters: int
+    trained: int
+
+
+def count(module: nn.Module) -> Count:
+    sizes = [(parameter.numel(), parameter.requires_grad) for parameter in module.parameters()]
+    return Count(sum(n for n, _ in sizes), sum(n for n, learns in sizes if learns))
+
+
+def clips(config: TrainPolicyConfig | TrainVideoConfig, gpus: int) -> int:
+    """Clips of an update on so many GPUs; the batch size is that of each."""
+    return config.trainer.batch_size * config.trainer.accumulate * gpus
+
+
+def _gathered(model: nn.Module, layer_byte: int) -> int:
+    """What FSDP2 has whole in the backward pass. The encoders, units of their own, are gathered in no step."""
+    units = [count(unit) for unit in (model.units() if isinstance(model, Policy) else layers(model))]
+    rest = [whole - sum(part) for whole, part in zip(count(model), zip(*units, strict=True), strict=True)]
+    at_work = [count(layer) for layer in layers(model)]
+    largest = sorted((layer.parameters for layer in at_work), reverse=True)[:2]
+    learning = max((layer.trained for layer in at_work), default=0)
+    return FLOAT * sum(rest) + layer_byte * sum(largest) + (layer_byte + FLOAT) * learning
 
 
 def report(config: TrainPolicyConfig | TrainVideoConfig, gpus: int) -> str:
     """What a training takes on `gpus` GPUs, as a table for a terminal."""
-    found = plan(config)
-    ways = {"ddp": found, "fsdp2": found.divided(gpus)} if gpus > 1 else {"one GPU": found}
+    found, divided = plan(config, gpus)
+    ways = {"ddp": found} if gpus > 1 else {"one GPU": found}
+    if gpus > 1 and config.optimizer.kind == "adamw":  # the only one that takes divided weights
+        ways["fsdp2"] = divided
+    total = clips(config, gpus)
     notes = {
         "weights": f"{found.parameters / 1e6:,.1f} M parameters, frozen encoders included",
         "gradients": f"{found.trained / 1e6:,.1f} M are trained",
         "optimizer": f"state of {config.optimizer.kind}",
         "average": "exponential average of the weights (trainer.ema)",
-        "activations": f"kept for the backward pass, {config.trainer.batch_size} clips",
+        "activations": f"kept for the backward pass, {config.trainer.batch_size} of {total} clips an update",
         "largest_block": "inside of one checkpointed layer" if found.largest_block else "no checkpointing",
-        "total": "beside what CUDA and the libraries use themselves",
+        "gathered": "by FSDP2: two layers, and what is in none",
+        "whole_copy": "for evaluations, which need no gradients and activations",
+        "total": "at the most, beside what CUDA and the libraries use themselves",
     }
     lines = [f"{f'GiB on each of {gpus}':<19}" + "".join(f"{way:>9}" for way in ways)]
     for name, note in notes.items():
+        if name in ("gathered", "whole_copy") and "fsdp2" not in ways:
+            continue
         sizes = "".join(f"{getattr(way, name) / GIB:9.2f}" for way in ways.values())
         lines.append(f"{name.replace('_', ' '):<19}{sizes}  {note}")
     return "\n".join(lines)
 
 
-class Saved:
-    """Storages that autograd or a checkpointed region keeps for the backward pass, weights apart."""
+@contextmanager
+def _fake() -> Iterator[None]:
+    """Tensors without contents, in which all of our models can be built and run.
 
-    def __init__(self, model: nn.Module, known: Mapping[int, Tensor] | None = None) -> None:
-        self._own = {value.untyped_storage()._cdata for value in (*model.parameters(), *model.buffers())}
-        self._own.update(known or ())
-        self._kept: dict[int, Tensor] = {}
-        self._model = model
-        self.largest = 0
-        """Most that the inside of one checkpointed region keeps while it is computed again."""
-
-    @property
-    def bytes(self) -> int:
-        return sum(tensor.untyped_storage().nbytes() for tensor in self._kept.values())
-
-    def add(self, tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage._cdata not in self._own:
-            self._kept[storage._cdata] = tensor  # kept alive, so that no other storage gets its number
-        return tensor
-
-    @contextmanager
-    def watching(self) -> Iterator[None]:
-        """Count what is saved inside the block. Checkpointed regions keep their inputs, in closures, and no more."""
-        original = checkpoint.checkpoint
-
-        def region(function: Any, *inputs: Any, use_reentrant: bool = False, **named: Any) -> Any:
-            for value in tree_leaves((inputs, named)):
-                if isinstance(value, Tensor):
-                    self.add(value)
-            inside = Saved(self._model, self._kept)
-            with torch.autograd.graph.saved_tensors_hooks(inside.add, lambda tensor: tensor):
-                output = function(*inputs, **named)
-            self.largest = max(self.largest, inside.bytes)
-            return output
-
-        checkpoint.checkpoint = region
-        try:
-            with torch.autograd.graph.saved_tensors_hooks(self.add, lambda tensor: tensor):
-                yield
-        finally:
-            checkpoint.checkpoint = original
+    transformers draws first weights by reading numbers, and keeps DINOv3's coordinates for the next model: not here.
+    """
+    coordinates = dinov3.get_patches_center_coordinates
+    with (
+        _Fake(),
+        _replaced(PreTrainedModel, "init_weights", lambda self: None),
+        _replaced(dinov3, "get_patches_center_coordinates", coordinates.__wrapped__),
+        warnings.catch_warnings(),
+    ):
+        warnings.filterwarnings("ignore", "Accessing the data pointer of FakeTensor")  # copies of a layer do
+        yield
 
 
-def activations(model: nn.Module, run: Callable[[], Any]) -> Saved:
-    """What `run()`, a forward of `model`, keeps for the backward pass."""
-    saved = Saved(model)
-    with saved.watching():
-        run()
-    return saved
+@contextmanager
+def _replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
+    original = getattr(owner, name)
+    setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        setattr(owner, name, original)
 
 
 def _model(config: TrainPolicyConfig | TrainVideoConfig, size: tuple[int, int]) -> tuple[nn.Module, _Shape]:

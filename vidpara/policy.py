@@ -8,17 +8,19 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import nn
 
+from vidpara.cli import UserError
 from vidpara.config import PolicyConfig
 from vidpara.geometry.camera import resize_camera, resize_images
 from vidpara.heads.act import ACTHead
 from vidpara.heads.pixel import PixelHead
 from vidpara.heads.regression import RegressionHead
 from vidpara.models.autoencoder import Autoencoder
+from vidpara.models.checkpointing import layers
 from vidpara.models.cuda_graph import Replayed
 from vidpara.models.diffusion import denoising_loss, noise_levels, sample_sigma
 from vidpara.models.dinov3 import ImageModel
 from vidpara.models.svd import VideoModel
-from vidpara.types import ActionChunk, Batch, Camera, Features, Float, Observation, Start, Tensor
+from vidpara.types import ActionChunk, Batch, Camera, Features, Float, Observation, Part, Start, Tensor
 
 Head = PixelHead | RegressionHead | ACTHead
 NOISE_SEED = 0
@@ -85,6 +87,10 @@ class Policy(nn.Module):
         """
         self.read = Replayed(self._read)
 
+    def units(self) -> list[nn.Module]:
+        """What FSDP gathers by itself: each layer of the backbone, and the encoders, which training does not run."""
+        return [*layers(self.backbone), self.autoencoder, self.image_encoder]
+
     def training_features(self, features: Features) -> Features:
         """What the head reads in training: without a way back to the backbone where that is asked for."""
         return Features(*(x.detach() for x in features)) if self.config.stop_gradient else features
@@ -138,8 +144,22 @@ class VideoPolicy(Policy):
         return self.config.backbone == "train" and self.config.action_fraction < 1
 
     def acting(self, count: int) -> int:
-        """How many of a batch of `count` samples, the first ones, train the head; the others train the video model."""
-        return max(1, round(count * self.config.action_fraction)) if self.trains_video else count
+        """How many of a whole batch of `count` clips, the first ones, train the head; the others train the video model.
+
+        The whole batch is that of all processes and micro-steps of an update.
+
+        Raises:
+            UserError: it is too small for one of each.
+        """
+        if not self.trains_video:
+            return count
+        if count < 2:
+            raise UserError(
+                f"an update has {count} clip, policy.action_fraction {self.config.action_fraction} needs one for the "
+                "actions and one for the video: set --trainer.accumulate 2 (or --trainer.batch_size, or more "
+                "processes), or --policy.action_fraction 1"
+            )
+        return min(max(1, round(count * self.config.action_fraction)), count - 1)
 
     def _freeze_above_last_tap(self) -> None:
         """What never runs gets no gradient; freezing it says so to DDP and the optimizer."""
@@ -148,14 +168,15 @@ class VideoPolicy(Policy):
         for module in above:
             module.requires_grad_(False)
 
-    def forward(self, batch: Batch) -> dict[str, Tensor]:
+    def forward(self, batch: Batch, part: Part | None = None) -> dict[str, Tensor]:
         """Named losses from one forward of the UNet.
 
-        The samples that train the head (`acting`) have their future at pure noise (`sigma`), as at run time; the others
-        have log-normal noise.
+        The clips that train the head (`part`, or `acting` of the batch) have their future at pure noise (`sigma`), as
+        at run time; the others have log-normal noise. Of a part the losses of the head count by its number of clips, so
+        that their mean over processes and micro-steps is that of all clips, if every clip has as many labels.
         """
         count = len(batch.latents)
-        acting = self.acting(count)
+        acting = part.count if part else self.acting(count) if count > 1 else 1
         sigma = torch.full((count,), self.config.sigma, device=batch.latents.device)
         augmentation = torch.zeros_like(sigma)
         if acting < count:
@@ -176,7 +197,11 @@ class VideoPolicy(Policy):
             )
         assert features is not None
         read = (self.training_features(features), batch.start, batch.camera, batch.actions)
-        losses = self.head.losses(*first(acting, read))
+        losses = self.head.losses(
+            *first(max(1, acting), read)
+        )  # of none: every process has every loss and gradient
+        if part:
+            losses = {name: loss * (acting / part.mean) for name, loss in losses.items()}
         if self.trains_video:
             losses["video"] = denoising_loss(prediction, noisy, batch.latents, sigma).mean()
         return losses

@@ -56,6 +56,15 @@ class Batch(NamedTuple):
     actions: Actions
 
 
+class Part(NamedTuple):
+    """How much of a micro-batch is of the first share of the whole batch, that of all processes and micro-steps of an
+    update: its first `count` samples, where a micro-batch has `mean` on average.
+    """
+
+    count: int
+    mean: float
+
+
 class Features(NamedTuple):
     """A backbone's features of every clip frame: a grid for pixel-aligned heads, its average for global ones."""
 
@@ -180,6 +189,6 @@ class Simulator(Protocol):
 
 __all__ = [
     "ActionChunk", "Actions", "Batch", "Bool", "Camera", "Demonstration", "EpisodeStart", "Features",
-    "Float", "Int", "Observation", "Progress", "Proprioception", "Simulator", "Start", "StoredDemo", "Tensor", "UInt8",
-    "Workspace",
+    "Float", "Int", "Observation", "Part", "Progress", "Proprioception", "Simulator", "Start", "StoredDemo", "Tensor",
+    "UInt8", "Workspace",
 ]  # fmt: skip

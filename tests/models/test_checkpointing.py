@@ -7,8 +7,8 @@ import copy
 import torch
 
 from vidpara.config import UNetConfig
-from vidpara.memory import activations
 from vidpara.models.checkpointing import checkpoint_layers
+from vidpara.models.saved import activations
 from vidpara.models.svd import random_unet, tapped
 
 SMALL = UNetConfig(channels=(32, 64), attention=(True, True), context_dim=16)

@@ -1,19 +1,20 @@
-"""Adapters through the real peft; skipped where the extra is not installed."""
+"""Adapters through the real peft, which `make test` installs."""
 
 from __future__ import annotations
 
 import copy
+import sys
 from dataclasses import replace
 
 import pytest
 import torch
 
 from vidpara.build import build_unet
+from vidpara.cli import UserError
 from vidpara.config import UNetConfig
 from vidpara.models.lora import add_lora, merge_lora
 from vidpara.models.svd import random_unet
 
-pytest.importorskip("peft")
 SMALL = UNetConfig(channels=(32, 64), attention=(True, True), context_dim=16)
 
 
@@ -52,3 +53,9 @@ def test_every_adapter_that_learns_gets_a_gradient():
     unet(*inputs()).sample.square().mean().backward()
     learning = {name: parameter for name, parameter in unet.named_parameters() if parameter.requires_grad}
     assert learning and not [name for name, parameter in learning.items() if parameter.grad is None]
+
+
+def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "peft", None)
+    with pytest.raises(UserError, match=r"pip install -e '\.\[peft\]'"):
+        build_unet(replace(SMALL, lora=2), 4, 3)

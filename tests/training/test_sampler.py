@@ -16,7 +16,8 @@ from vidpara.training.sampler import BatchSampler, Draw, Piece, Share, seed_step
 
 def sampler(length: int, *, batch: int = 3, accumulate: int = 1, **where: int) -> BatchSampler:
     config = TrainerConfig(steps=8, batch_size=batch, accumulate=accumulate, seed=7)
-    return BatchSampler([Share(batch, (Piece(0, length),))], config, **where)
+    size = batch * accumulate * where.get("ranks", 1)
+    return BatchSampler([Share(size, (Piece(0, length),))], config, **where)
 
 
 @given(length=st.integers(1, 40), epoch=st.integers(0, 3))
@@ -48,7 +49,7 @@ def test_processes_and_micro_steps_cut_one_large_batch(length: int, ranks: int, 
 
 @given(ranks=st.sampled_from([1, 2, 4]), length=st.integers(1, 9))
 def test_each_share_of_a_batch_comes_from_its_part_of_the_dataset(ranks: int, length: int):
-    parts = [Share(12 // ranks, (Piece(0, length),)), Share(4 // ranks, (Piece(0, 30),))]
+    parts = [Share(12, (Piece(0, length),)), Share(4, (Piece(0, 30),))]
     config = TrainerConfig(steps=30, batch_size=16 // ranks)
     draws = [
         BatchSampler(parts, config, rank=rank, ranks=ranks).batch(step, 0)
@@ -62,13 +63,44 @@ def test_each_share_of_a_batch_comes_from_its_part_of_the_dataset(ranks: int, le
     assert len({draw.position for batch in draws for draw in batch}) == 16 * 30
 
 
-def test_shares_are_cut_among_the_processes():
-    def batch(ranks: int, rank: int) -> list[Draw]:
-        config = TrainerConfig(batch_size=16 // ranks)
-        parts = [Share(12 // ranks, (Piece(0, 5),)), Share(4 // ranks, (Piece(0, 30),))]
-        return BatchSampler(parts, config, rank=rank, ranks=ranks).batch(3, 0)
+def cut(first: int, ends: tuple[int, int], ranks: int, accumulate: int) -> tuple[list[Draw], list[Draw]]:
+    """What a whole batch of 24 has of each of two shares, when it is cut; checks that the cut is even."""
+    config = TrainerConfig(batch_size=24 // ranks // accumulate, accumulate=accumulate)
+    shares = [Share(size, (Piece(0, end),)) for size, end in zip((first, 24 - first), ends, strict=True)]
+    found: tuple[list[Draw], list[Draw]] = ([], [])
+    counts = []
+    for rank in range(ranks):
+        sampler = BatchSampler(shares, config, rank=rank, ranks=ranks)
+        for micro in range(accumulate):
+            batch, part = sampler.batch(3, micro), sampler.part(micro)
+            assert part and len(batch) == config.batch_size and part.mean == first / ranks / accumulate
+            found[0].extend(batch[: part.count])
+            found[1].extend(batch[part.count :])
+            counts.append(part.count)
+    assert max(counts) - min(counts) <= 1
+    return found
 
-    assert sorted(batch(1, 0)) == sorted(batch(2, 0) + batch(2, 1))
+
+@given(
+    first=st.integers(1, 23), pieces=st.sampled_from([(2, 1), (1, 4), (3, 2), (4, 6)]),
+    ends=st.sampled_from([(5, 30), (30, 30)]),
+)  # fmt: skip
+def test_each_share_of_a_step_is_the_same_however_it_is_cut(
+    first: int, pieces: tuple[int, int], ends: tuple[int, int]
+):
+    """Into up to 24 micro-batches of one sample, of which each is of one share alone."""
+    whole, parts = cut(first, ends, 1, 1), cut(first, ends, *pieces)
+    for ours, theirs in zip(whole, parts, strict=True):
+        assert sorted(ours) == sorted(theirs)
+    assert (len(whole[0]), len(whole[1])) == (first, 24 - first)
+
+
+def test_two_shares_of_the_same_samples_are_one_stream():
+    config = TrainerConfig(batch_size=8, seed=7)
+    one = BatchSampler([Share(8, (Piece(0, 20),))], config)
+    two = BatchSampler([Share(5, (Piece(0, 20),)), Share(3, (Piece(0, 20),))], config)
+    assert [two.batch(step, 0) for step in range(6)] == [one.batch(step, 0) for step in range(6)]
+    assert two.part(0) == (5, 5.0) and one.part(0) is None
 
 
 def test_pieces_are_drawn_by_weight_whatever_their_length():

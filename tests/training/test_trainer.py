@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -15,29 +12,12 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor, nn
+from training.launching import TINY, events, launch, launch_two
 from training.tiny import Model, Sample, TinyConfig, fit, numbers
 
 from vidpara.cli import UserError
 from vidpara.training import checkpoint
 from vidpara.training.processes import processes
-
-ROOT = Path(__file__).parents[2]
-TINY = Path(__file__).with_name("tiny.py")
-
-
-def launch(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    path = os.pathsep.join((str(ROOT), str(ROOT / "tests")))
-    return subprocess.run(
-        [sys.executable, *command],
-        env=os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"} | environment,
-        capture_output=True, text=True, start_new_session=True, check=False, timeout=300,
-    )  # fmt: skip
-
-
-def events(run: Path) -> list[dict[str, float]]:
-    """The log without what depends on the clock."""
-    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return [{key: value for key, value in line.items() if "per_second" not in key} for line in lines]
 
 
 def equal(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
@@ -110,10 +90,18 @@ def test_two_processes_train_like_one_with_the_same_global_batch(tmp_path: Path)
     """Through the shipped launch file, whose point is that two processes really start."""
     one, two = tmp_path / "one", tmp_path / "two"
     fit(TinyConfig(run=one, noise=0.0).having(batch_size=8, steps=10))
-    ended = launch(
-        "-m", "accelerate.commands.launch", "--config_file", str(ROOT / "accelerate_configs/cpu_2.yaml"), str(TINY),
-        "--run", str(two), "--noise", "0", "--trainer.batch-size", "4", "--trainer.steps", "10",
-    )  # fmt: skip
+    ended = launch_two(
+        "cpu_2.yaml",
+        TINY,
+        "--run",
+        str(two),
+        "--noise",
+        "0",
+        "--trainer.batch-size",
+        "4",
+        "--trainer.steps",
+        "10",
+    )
     assert ended.returncode == 0, ended.stderr
     a, b = (checkpoint.load(run / "checkpoint-00000010") for run in (one, two))
     assert (a.state["processes"], b.state["processes"]) == (1, 2)
@@ -124,16 +112,14 @@ def test_two_processes_train_like_one_with_the_same_global_batch(tmp_path: Path)
         assert ours == pytest.approx(theirs, rel=1e-5)
 
 
-def launch_two(run: Path, *flags: str, failure: str) -> subprocess.CompletedProcess[str]:
-    return launch(
-        "-m", "accelerate.commands.launch", "--config_file", str(ROOT / "accelerate_configs/cpu_2.yaml"), *flags,
-        str(TINY), "--run", str(run), "--noise", "0", "--trainer.batch-size", "4", TINY_FAILURE=failure,
-    )  # fmt: skip
+def launch_failing(run: Path, *launcher: str, failure: str) -> subprocess.CompletedProcess[str]:
+    flags = ("--run", str(run), "--noise", "0", "--trainer.batch-size", "4")
+    return launch_two("cpu_2.yaml", TINY, *flags, launcher=launcher, TINY_FAILURE=failure)
 
 
 def test_a_killed_process_is_restarted_and_the_job_goes_on_from_its_checkpoint(tmp_path: Path):
     fit(TinyConfig(run=tmp_path / "one", noise=0.0).having(batch_size=8))
-    ended = launch_two(tmp_path / "two", "--max_restarts", "1", failure="killed@25")
+    ended = launch_failing(tmp_path / "two", "--max_restarts", "1", failure="killed@25")
     assert ended.returncode == 0, ended.stderr
     a, b = (checkpoint.load(tmp_path / run / "checkpoint-00000030") for run in ("one", "two"))
     for name, value in a.tensors["model"].items():
@@ -144,59 +130,10 @@ def test_a_killed_process_is_restarted_and_the_job_goes_on_from_its_checkpoint(t
 
 def test_an_error_in_one_process_ends_the_job_with_its_words(tmp_path: Path):
     began = time.monotonic()
-    ended = launch_two(tmp_path / "two", failure="raised@13")
+    ended = launch_failing(tmp_path / "two", failure="raised@13")
     assert ended.returncode != 0 and "the second process has had enough" in ended.stderr
     assert time.monotonic() - began < 120
     assert checkpoint.latest(tmp_path / "two") == tmp_path / "two/checkpoint-00000010"
-
-
-def launch_sharded(run: Path, *flags: str, file: str = "fsdp2.yaml") -> subprocess.CompletedProcess[str]:
-    return launch(
-        "-m", "accelerate.commands.launch", "--config_file", str(ROOT / "accelerate_configs" / file),
-        "--num_processes", "2", str(TINY), "--run", str(run), "--noise", "0", "--optimizer.kind", "adamw",
-        "--trainer.batch-size", "4", *flags,
-    )  # fmt: skip
-
-
-@pytest.mark.parametrize("file", ["fsdp2.yaml", "zero2.yaml"])
-def test_divided_weights_train_like_whole_ones(tmp_path: Path, file: str):
-    """Through the shipped launch files: two processes with halves of the weights, against one with all of them."""
-    one, two = tmp_path / "one", tmp_path / "two"
-    config = TinyConfig(run=one, noise=0.0)
-    fit(replace(config, optimizer=replace(config.optimizer, kind="adamw")).having(batch_size=8, steps=10))
-    ended = launch_sharded(two, "--trainer.steps", "10", file=file)
-    assert ended.returncode == 0, ended.stderr
-    assert "divided among 2 processes" in ended.stdout
-    a, b = (checkpoint.load(run / "checkpoint-00000010") for run in (one, two))
-    for kind in ("model", "ema", "optimizer"):
-        assert a.tensors[kind].keys() == b.tensors[kind].keys()
-        for name, value in a.tensors[kind].items():
-            torch.testing.assert_close(b.tensors[kind][name], value, rtol=1e-5, atol=1e-6)
-    for ours, theirs in zip(events(one), events(two), strict=True):
-        assert ours == pytest.approx(theirs, rel=1e-5)
-
-
-@pytest.mark.parametrize("kind", ["whole", "sharded"])
-def test_a_run_goes_on_with_another_number_of_processes_and_another_division(tmp_path: Path, kind: str):
-    """Ten steps on two processes with divided weights, ten more on one, against twenty on one."""
-    config = TinyConfig(run=tmp_path / "whole", noise=0.0)
-    config = replace(config, optimizer=replace(config.optimizer, kind="adamw")).having(batch_size=8, steps=20)
-    fit(config)
-    moved = tmp_path / "moved"
-    # The schedule of the learning rate knows the whole length: stop the longer run where it has ten steps.
-    ended = launch_sharded(
-        moved, "--trainer.steps", "20", "--trainer.keep-checkpoints", "9", "--trainer.checkpoints", kind
-    )
-    assert ended.returncode == 0, ended.stderr
-    names = {file.name for file in (moved / "checkpoint-00000010").glob("model*")}
-    halves = {"model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"}
-    assert names == ({"model.safetensors"} if kind == "whole" else halves)
-    shutil.rmtree(moved / "checkpoint-00000020")
-    fit(replace(config, run=moved))
-    a, b = (checkpoint.load(run / "checkpoint-00000020") for run in (config.run, moved))
-    assert b.state["processes"] == 1
-    for name, value in a.tensors["model"].items():
-        torch.testing.assert_close(b.tensors["model"][name], value, rtol=1e-5, atol=1e-6)
 
 
 def test_processes_that_would_each_train_alone_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -204,6 +141,15 @@ def test_processes_that_would_each_train_alone_are_refused(tmp_path: Path, monke
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(UserError, match="started 2 processes, Accelerate sees 1"):
         fit(TinyConfig(run=tmp_path))
+
+
+def test_processes_that_see_different_folders_are_told_so_at_once(tmp_path: Path):
+    fit(TinyConfig(run=tmp_path / "0", noise=0.0).having(batch_size=8, steps=10))
+    flags = ("--run", str(tmp_path), "--noise", "0", "--trainer.batch-size", "4")
+    began = time.monotonic()
+    ended = launch_two("cpu_2.yaml", TINY, *flags, TINY_APART="1")
+    assert ended.returncode != 0 and time.monotonic() - began < 120
+    assert ended.stderr.count("(process 0 step 10, process 1 none); --run must be on a disk that all") == 2
 
 
 def test_accumulated_micro_steps_train_like_one_batch(tmp_path: Path):
@@ -274,13 +220,3 @@ def test_frozen_weights_stay(tmp_path: Path):
     before = [value.clone() for value in model.body.parameters()]
     fit(TinyConfig(run=tmp_path), model)
     assert all(map(torch.equal, before, nn.Module.parameters(model.body)))
-
-
-@pytest.mark.parametrize(
-    ("variable", "name"),
-    [("ACCELERATE_USE_DEEPSPEED", "DeepSpeed"), ("ACCELERATE_USE_MEGATRON_LM", "Megatron-LM")],
-)
-def test_other_ways_to_divide_weights_are_refused_by_name(tmp_path, monkeypatch, variable, name):
-    monkeypatch.setenv(variable, "true")
-    with pytest.raises(UserError, match=rf"asks for {name}; .*accelerate_configs/zero2\.yaml"):
-        fit(TinyConfig(run=tmp_path))

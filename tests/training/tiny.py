@@ -2,7 +2,8 @@
 
 The environment variable `TINY_SIGNAL=NUMBER@COUNT` sends a signal to the whole process group in that micro-step;
 `TINY_FAILURE=killed@COUNT` kills the second process of a launch alone there, `TINY_FAILURE=raised@COUNT` raises an
-error in it, if the launch has not been restarted.
+error in it, if the launch has not been restarted. With `TINY_APART` each process has a folder of its own, as on
+machines without a disk that they share.
 """
 
 from __future__ import annotations
@@ -132,6 +133,8 @@ def numbers(model: nn.Module, step: int) -> Iterator[tuple[str, float | Path]]:
 
 
 def stage(config: TinyConfig, argv: list[str]) -> None:
+    if os.environ.get("TINY_APART"):
+        config = replace(config, run=config.run / os.environ["RANK"])
     fit(config)
     if config.trainer.wandb == "disabled":
         assert "wandb" not in sys.modules, "a run without W&B must not import it"

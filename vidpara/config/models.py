@@ -60,7 +60,8 @@ class DiffusionConfig:
     log_sigma_std: float = 1.6
     sigma_max: float = 700.0
     blank: float = 0.0
-    """Share of stage one's clips at `sigma_max` with the noise at its mean: what a policy with `future: mean` reads."""
+    """Share of stage one's clips (of an update, over all processes) at `sigma_max` with the noise at its mean: what a
+    policy with `future: mean` reads."""
     condition_noise_mean: float = -3.0
     condition_noise_std: float = 0.5
     """Log-normal noise added to the conditioning frame's latents (SVD: to the image, before it is encoded)."""
@@ -135,7 +136,8 @@ class PolicyConfig:
     denoising_steps: int = 1
     """Forwards at run time. 1 starts at `sigma` and imagines nothing; more denoise from `sigma_max` to `sigma`."""
     action_fraction: float = 0.75
-    """Share of each batch at `sigma` with action losses; the rest trains the video loss at log-normal noise."""
+    """Share of an update's clips at `sigma` with action losses; the rest trains the video loss at log-normal noise.
+    Below 1 an update has at least one clip of each kind, over all processes and micro-steps."""
     backbone: Literal["train", "frozen"] = "train"
     stop_gradient: bool = False
     """Do not let action losses reach the backbone."""

@@ -43,6 +43,8 @@ class TrainerConfig:
     ema: float = 0.999
     """Decay of the exponential moving average of the weights; 0 turns it off."""
     workers: int = 0
+    """Loader processes of each training process, at most one a core of this machine in all: those beyond are not
+    started."""
     log_every: int = 20
     validate_every: int = 500
     checkpoint_every: int = 500

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 import statistics
 import time
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
@@ -15,6 +14,7 @@ from tqdm import tqdm
 
 from vidpara.cli import UserError
 from vidpara.config import ControllerConfig, EvaluateConfig
+from vidpara.cores import cores
 from vidpara.evaluation import recording
 from vidpara.evaluation.ledger import Ledger
 from vidpara.evaluation.results import Episode, Results
@@ -77,7 +77,7 @@ def evaluate(
     """
     if config.episodes < 1:
         raise UserError(f"--episodes {config.episodes} must be at least 1")
-    torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) - workers.count(config.workers)))
+    torch.set_num_threads(max(1, len(cores()) - workers.count(config.workers)))
     taken = f"{config.output} is being written by another evaluation; wait for it, or give another --output"
     with exclusive(config.output.with_suffix(".lock"), taken):
         return _evaluate(

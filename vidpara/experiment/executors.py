@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import torch
 
 from vidpara.cli import UserError
+from vidpara.cores import cores
 from vidpara.experiment.plan import Step
 
 PATIENCE = 120
@@ -77,7 +78,7 @@ class Local:
     """Processes of this machine, each on cores of its own; a step that runs alone has all of them."""
 
     def __init__(self, jobs: int) -> None:
-        self._free = slots(jobs, sorted(os.sched_getaffinity(0)), torch.cuda.device_count())
+        self._free = slots(jobs, cores(), torch.cuda.device_count())
 
     @property
     def free(self) -> int:

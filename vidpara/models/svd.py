@@ -21,7 +21,7 @@ from torch import nn
 from vidpara.cli import UserError
 from vidpara.config import DiffusionConfig, UNetConfig
 from vidpara.models.diffusion import denoising_loss, precondition, sample_sigma, scheduler
-from vidpara.types import Batch, Features, Float, Tensor
+from vidpara.types import Batch, Features, Float, Part, Tensor
 
 
 class LastTapReached(Exception):  # noqa: N818 - not an error
@@ -39,12 +39,17 @@ class VideoModel(nn.Module):
         self.diffusion = diffusion
         self.condition_scale = condition_scale
 
-    def forward(self, batch: Batch) -> dict[str, Tensor]:
+    def blank(self, count: int) -> int:
+        """How many of a whole batch of `count` clips, the first ones, start from nothing."""
+        return round(count * self.diffusion.blank)
+
+    def forward(self, batch: Batch, part: Part | None = None) -> dict[str, Tensor]:
         """Denoising loss at log-normal noise levels, with SVD's noise on the conditioning frame.
 
-        The first `blank` share of the clips starts from nothing: the highest noise level, with the noise at its mean.
+        The first clips (`part`, or `blank` of the batch) start from nothing: the highest noise level, with the noise at
+        its mean.
         """
-        blank = round(len(batch.latents) * self.diffusion.blank)
+        blank = part.count if part else self.blank(len(batch.latents))
         sigma = sample_sigma(len(batch.latents), self.diffusion, batch.latents.device)
         sigma[:blank] = self.diffusion.sigma_max
         noisy, augmentation = self.add_noise(batch.latents, sigma), self.condition_noise(batch.latents)

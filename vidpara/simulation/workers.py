@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import pickle
 import signal
 import traceback
@@ -16,6 +15,7 @@ import torch
 
 from vidpara.cli import UserError
 from vidpara.config import SceneConfig
+from vidpara.cores import cores
 from vidpara.types import Simulator
 
 Item = TypeVar("Item")
@@ -48,7 +48,7 @@ def count(asked: int) -> int:
     """
     if asked < 0:
         raise UserError(f"--workers {asked}: give the number of simulator processes, or 0 for one a core")
-    return asked or min(MOST, len(os.sched_getaffinity(0)))
+    return asked or min(MOST, len(cores()))
 
 
 def libero(scene: SceneConfig) -> Simulator:

@@ -88,6 +88,11 @@ def latest(run: Path) -> Path | None:
     return next((folder for folder in reversed(_folders(run)) if (folder / "state.json").is_file()), None)
 
 
+def step_of(folder: Path) -> int:
+    """The finished steps of a checkpoint folder."""
+    return int(folder.name.partition("-")[2])
+
+
 def load(folder: Path) -> Checkpoint:
     """Open a checkpoint folder, whoever wrote it; each tensor is read when it is asked for.
 
@@ -149,7 +154,7 @@ def _describe(part: Path, checkpoint: Checkpoint, writers: int) -> None:
 def _folders(run: Path) -> list[Path]:
     """Checkpoint folders, oldest first."""
     found = [folder for folder in run.glob("checkpoint-*") if re.fullmatch(r"checkpoint-\d+", folder.name)]
-    return sorted(found, key=lambda folder: int(folder.name.partition("-")[2]))
+    return sorted(found, key=step_of)
 
 
 def _remove(folder: Path) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -30,6 +31,7 @@ from vidpara.training.sampler import BatchSampler, Share, seed_step, train_loade
 from vidpara.training.sharding import gathered
 from vidpara.training.state import TrainingState
 from vidpara.training.tensor_files import ALONE, Writer
+from vidpara.types import Part
 
 
 @dataclass(kw_only=True)
@@ -50,6 +52,10 @@ class Loop:
     evaluators: Sequence[Evaluator]
     sharded: bool = False
     """Whether each process writes the part of a checkpoint that it holds."""
+    autocast: Callable[[], AbstractContextManager[object]] = nullcontext
+    """Around the forward where weights are divided; Accelerate puts its own around that of a model that it prepares."""
+    plain: nn.Module | None = None
+    """Where weights are divided: a copy that holds whole ones, for evaluations."""
     request: StopRequest = field(default_factory=StopRequest)
 
     def go(self, dataset: Dataset, shares: Sequence[Share]) -> None:
@@ -63,6 +69,7 @@ class Loop:
             shares, config, start=state.step, rank=accelerator.process_index, ranks=accelerator.num_processes
         )  # fmt: skip
         batches = iter(train_loader(dataset, sampler, pin=accelerator.device.type == "cuda"))
+        parts = [sampler.part(micro) for micro in range(config.accumulate)]
         bar = tqdm(
             total=config.steps, initial=state.step, disable=not accelerator.is_main_process, unit="step",
             mininterval=0.5 if sys.stderr.isatty() else 30,
@@ -72,7 +79,7 @@ class Loop:
         self.wrapped.train()
         with bar, stop_requests() as self.request:
             while state.step < config.steps:
-                values, grad_norm = self._update(batches)
+                values, grad_norm = self._update(batches, parts)
                 state.step += 1
                 state.ema.update(state.step)
                 ledger.add(state.step, state.weights.names, values, grad_norm)
@@ -104,18 +111,19 @@ class Loop:
         if stop:
             raise KeyboardInterrupt
 
-    def _update(self, batches: Iterator[Any]) -> tuple[Tensor, Tensor]:
+    def _update(self, batches: Iterator[Any], parts: Sequence[Part | None]) -> tuple[Tensor, Tensor]:
         """One optimizer update; returns (losses and stop flag, means over micro-steps and processes; gradient norm)."""
         state, accelerator = self.state, self.accelerator
         set_lr(state.optimizer, state.step, self.config.steps, self.optimizer)
         parameters = [parameter for group in state.optimizer.param_groups for parameter in group["params"]]
         summed = torch.zeros((), device=accelerator.device)
         grad_norm = summed
-        for micro in range(self.config.accumulate):
+        for micro, part in enumerate(parts):
             batch = send_to_device(next(batches), accelerator.device, non_blocking=True)
             seed_step(self.config, accelerator.process_index, state.step, micro)
             with accelerator.accumulate(self.wrapped):
-                losses = self.wrapped(batch)
+                with self.autocast():
+                    losses = self.wrapped(batch, part) if part else self.wrapped(batch)
                 state.weights.bind(tuple(losses), accelerator.device)
                 values = torch.stack([loss.float() for loss in losses.values()])
                 stop = values.new_full((1,), float(self.request.asked))
@@ -153,17 +161,23 @@ class Loop:
         state = self.state
         self._write({"train/loss": state.loss_sum / state.loss_count})
         state.loss_sum, state.loss_count = 0.0, 0
-        self.wrapped.eval()
-        with state.ema.swapped_in(), gathered(state.model), torch.no_grad():
-            metrics = validation_metrics(
-                state.model, self.validation, state.weights, self.config, self.accelerator
-            )
+        with state.ema.swapped_in(), self._whole_model() as model, torch.no_grad():
+            model.eval()
+            with self.autocast():
+                metrics = validation_metrics(
+                    model, self.validation, state.weights, self.config, self.accelerator
+                )
             self._write(metrics)
             if self.accelerator.is_main_process:
                 for evaluator in self.evaluators:
-                    self._write(dict(evaluator(state.model, state.step)))
+                    self._write(dict(evaluator(model, state.step)))
         self.wrapped.train()
         self.accelerator.wait_for_everyone()
+
+    def _whole_model(self) -> AbstractContextManager[nn.Module]:
+        """The bare model, which one process may run alone."""
+        model, plain = self.state.model, self.plain
+        return gathered(model, plain, self.accelerator.device) if plain else nullcontext(model)
 
     def _save(self) -> None:
         accelerator = self.accelerator

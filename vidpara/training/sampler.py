@@ -1,8 +1,8 @@
 """Which samples a step trains on, and with which random state: pure functions of (seed, step, rank).
 
-Position p of a share's endless stream of samples is element p mod n of the permutation of epoch p div n. What a global
-micro-batch takes of it is a contiguous piece, cut among the processes; two processes with batch b therefore see what
-one process with batch 2b sees.
+Position p of an endless stream of samples is element p mod n of the permutation of epoch p div n. What an update takes
+of it is a contiguous piece, cut among micro-steps and processes; two processes with batch b, or two micro-steps,
+therefore see what one process with batch 2b sees.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from vidpara.config import TrainerConfig
+from vidpara.cores import cores
+from vidpara.types import Part
 
 _SAMPLE, _STEP, _VALIDATION, _PIECE = range(4)
 
@@ -39,7 +41,8 @@ class Piece(NamedTuple):
 
 
 class Share(NamedTuple):
-    """Part of every micro-batch: so many samples, drawn from these pieces of the dataset.
+    """Part of the whole batch of an update, that of all processes and micro-steps: so many samples, drawn from these
+    pieces of the dataset.
 
     Of one piece every sample comes once an epoch. Of several, a piece is drawn by weight for each sample, and then any
     of its samples.
@@ -57,13 +60,18 @@ def length_of(dataset: Dataset) -> int:
 class BatchSampler(Sampler[list[Draw]]):
     """The batches of one process from step `start` to `config.steps`, one a micro-step.
 
-    A micro-batch is made of `shares`, one after the other, which together fill it.
+    The whole batch of an update is made of one share or two. Each is cut as evenly as it goes among the micro-batches,
+    and comes in its turn in each of them; which samples it holds does not depend on the cut. Shares of the same pieces
+    are drawn from one stream.
     """
 
     def __init__(
         self, shares: Sequence[Share], config: TrainerConfig, *, start: int = 0, rank: int = 0, ranks: int = 1
     ) -> None:
-        assert sum(share.samples for share in shares) == config.batch_size
+        self.pieces = config.accumulate * ranks
+        self.size = self.pieces * config.batch_size
+        assert len(shares) <= 2 and sum(share.samples for share in shares) == self.size
+        self.streams = len({share.pieces for share in shares})
         self.shares, self.config, self.start, self.rank, self.ranks = shares, config, start, rank, ranks
 
     def __iter__(self) -> Iterator[list[Draw]]:
@@ -76,12 +84,37 @@ class BatchSampler(Sampler[list[Draw]]):
 
     def batch(self, step: int, micro: int) -> list[Draw]:
         """What this process trains on in micro-step `micro` of `step`."""
-        turn = (step * self.config.accumulate + micro) * self.ranks + self.rank
+        (begin, end), size = self._of_first(micro), self.config.batch_size
+        before = size * self._piece(micro)
+        spans = [(begin, end), (before - begin, before + size - end)]
         return [
-            Draw(self.index(which, position), position * len(self.shares) + which)
-            for which, share in enumerate(self.shares)
-            for position in range(turn * share.samples, (turn + 1) * share.samples)
+            self._draw(step, which, place)
+            for which, span in enumerate(spans[: len(self.shares)])
+            for place in range(*span)
         ]
+
+    def part(self, micro: int) -> Part | None:
+        """How much of the batch in micro-step `micro` is of the first of two shares."""
+        begin, end = self._of_first(micro)
+        return Part(end - begin, self.shares[0].samples / self.pieces) if len(self.shares) == 2 else None
+
+    def _piece(self, micro: int) -> int:
+        return micro * self.ranks + self.rank
+
+    def _of_first(self, micro: int) -> tuple[int, int]:
+        """Which of the first share's samples this micro-batch has. What does not divide comes early, so that a running
+        mean of losses does not begin with none."""
+        piece = self._piece(micro)
+        begin, end = (-(-count * self.shares[0].samples // self.pieces) for count in (piece, piece + 1))
+        return begin, end
+
+    def _draw(self, step: int, which: int, place: int) -> Draw:
+        """Sample `place` of a share in the whole batch of `step`."""
+        if self.streams < len(self.shares):
+            which, position = 0, step * self.size + which * self.shares[0].samples + place
+        else:
+            position = step * self.shares[which].samples + place
+        return Draw(self.index(which, position), position * self.streams + which)
 
     def index(self, which: int, position: int) -> int:
         """Dataset index at `position` of a share's stream."""
@@ -104,9 +137,12 @@ def train_loader(dataset: Dataset, sampler: BatchSampler, *, pin: bool) -> DataL
 def validation_loader(
     dataset: Dataset, config: TrainerConfig, *, rank: int, ranks: int, pin: bool
 ) -> tuple[list[list[Draw]], DataLoader]:
-    """This process's share of the validation batches, in order, and their loader."""
+    """This process's share of the validation batches, in order, and their loader.
+
+    They have four samples at least: a model that uses the samples of a batch in two ways cannot do so with one.
+    """
     draws = [Draw(index, index) for index in range(length_of(dataset))]
-    size = config.batch_size
+    size = max(4, config.batch_size)
     batches = [draws[first : first + size] for first in range(0, len(draws), size)][rank::ranks]
     seeded = _Seeded(dataset, (config.seed, _VALIDATION))
     return batches, _loader(seeded, batches, config, pin)
@@ -135,11 +171,10 @@ class _Seeded(Dataset):
 
 def _loader(dataset: Dataset, batches: Any, config: TrainerConfig, pin: bool) -> DataLoader:
     """At most one worker a core, which the processes of a machine share: more only stall one another."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return DataLoader(
         dataset,
         batch_sampler=batches,
-        num_workers=min(config.workers, max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))),
+        num_workers=min(config.workers, max(1, len(cores()) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))),
         pin_memory=pin,
         worker_init_fn=_leave_ctrl_c,
     )

@@ -16,9 +16,17 @@ from typing import NamedTuple
 import torch
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
+from vidpara.cli import UserError
+from vidpara.config import OptimizerConfig, TrainerConfig
+from vidpara.training.divided import whole
 from vidpara.training.optimizer import ParamGroup
+from vidpara.training.state import model_tensors
+
+OTHERS = {"ACCELERATE_USE_DEEPSPEED": "DeepSpeed", "ACCELERATE_USE_MEGATRON_LM": "Megatron-LM"}
+"""How a launch asks for ways to divide weights that the trainer does not know."""
+ASKED = "ACCELERATE_USE_FSDP"
 
 
 class Sharding(NamedTuple):
@@ -27,9 +35,40 @@ class Sharding(NamedTuple):
     reshard: bool
 
 
+def check_launch(trainer: TrainerConfig, optimizer: OptimizerConfig) -> None:
+    """Whether the launch file and the settings go together; stages ask before they load anything.
+
+    Raises:
+        UserError: the launch divides weights in a way that is unknown, or that these settings do not allow.
+    """
+    for variable, name in OTHERS.items():
+        if _true(variable):
+            raise UserError(
+                f"the launch asks for {name}; the trainer divides weights by FSDP2 itself: launch with "
+                "accelerate_configs/fsdp2.yaml, or accelerate_configs/zero2.yaml for ZeRO-2's trade"
+            )
+    if not _true(ASKED) or int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return
+    if trainer.precision == "fp16":
+        raise UserError(
+            "trainer.precision fp16 scales the loss, which does not work where FSDP2 divides weights; "
+            "set --trainer.precision bf16 or no"
+        )
+    if optimizer.kind != "adamw":
+        raise UserError(
+            f"optimizer.kind {optimizer.kind} needs whole tensors, FSDP2 divides them; set --optimizer.kind adamw"
+        )
+
+
+def _true(variable: str) -> bool:
+    return os.environ.get(variable, "false").lower() == "true"
+
+
 def requested() -> Sharding | None:
     """What the launch file asks for. Accelerate is kept from sharding, too: the request is taken out of its sight."""
-    if os.environ.pop("ACCELERATE_USE_FSDP", "false").lower() != "true":
+    asked = _true(ASKED)
+    os.environ.pop(ASKED, None)
+    if not asked:
         return None
     return Sharding(os.environ.get("FSDP_RESHARD_AFTER_FORWARD", "true").lower() == "true")
 
@@ -37,17 +76,19 @@ def requested() -> Sharding | None:
 def shard(
     model: nn.Module, layers: Sequence[nn.Module], sharding: Sharding, device: torch.device, half: bool
 ) -> None:
-    """Divide the weights of `model` in place: each of `layers` is gathered by itself, all else together.
+    """Divide the weights of `model` in place: each of `layers` that has any is gathered by itself, all else together.
 
     With `half` the layers' weights are gathered in bf16, which halves the traffic; the divided ones stay float32.
     Inputs keep their precision, because a batch also holds cameras.
     """
     mesh = init_device_mesh(device.type, (torch.distributed.get_world_size(),))
-    whole = MixedPrecisionPolicy(cast_forward_inputs=False)
-    light = MixedPrecisionPolicy(torch.bfloat16, torch.float32, cast_forward_inputs=False) if half else whole
-    for part, policy in [*((layer, light) for layer in layers), (model, whole)]:
+    full = MixedPrecisionPolicy(cast_forward_inputs=False)
+    light = MixedPrecisionPolicy(torch.bfloat16, torch.float32, cast_forward_inputs=False) if half else full
+    for part, policy in [
+        *((layer, light) for layer in layers if any(True for _ in layer.parameters())),
+        (model, full),
+    ]:
         fully_shard(part, mesh=mesh, reshard_after_forward=sharding.reshard, mp_policy=policy)
-        part.reshards = sharding.reshard
 
 
 def named_groups(model: nn.Module, groups: Sequence[ParamGroup]) -> list[tuple[ParamGroup, list[str]]]:
@@ -63,15 +104,22 @@ def regrouped(model: nn.Module, named: Sequence[tuple[ParamGroup, list[str]]]) -
 
 
 @contextmanager
-def gathered(model: nn.Module) -> Iterator[None]:
-    """All weights whole on every process inside the block, so that one process may run the model alone."""
-    parts = [module for module in model.modules() if isinstance(module, FSDPModule)]
-    for part in parts:
-        part.unshard()
-        part.set_reshard_after_forward(False, recurse=False)
+def gathered(model: nn.Module, plain: nn.Module, device: torch.device) -> Iterator[nn.Module]:
+    """`plain`, a copy from before the division, with the weights of `model` and on the device inside the block.
+
+    There one process may run it alone. `model` itself must run on all or none: FSDP remembers the order of the layers
+    that ran, without gradients, too, and asks the others for them in that order in the next backward pass.
+    """
+    copy_whole(model, plain.to(device))
     try:
-        yield
+        yield plain
     finally:
-        for part in parts:
-            part.reshard()
-            part.set_reshard_after_forward(part.reshards, recurse=False)
+        plain.to("cpu")
+
+
+@torch.no_grad()
+def copy_whole(model: nn.Module, plain: nn.Module) -> None:
+    """Gather the weights of `model`, one after the other, into `plain` on every process."""
+    into = model_tensors(plain)
+    for name, value in model_tensors(model).items():
+        into[name].copy_(whole(value))

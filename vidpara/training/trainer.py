@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import os
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -15,7 +14,7 @@ from pathlib import Path
 
 import torch
 import yaml
-from accelerate import Accelerator, DistributedDataParallelKwargs, DistributedType
+from accelerate import Accelerator, DistributedDataParallelKwargs
 from torch import nn
 from torch.utils.data import Dataset, Subset
 
@@ -23,7 +22,6 @@ from vidpara.cli import UserError
 from vidpara.config import LossConfig, OptimizerConfig, TrainerConfig
 from vidpara.exclusive import exclusive
 from vidpara.training import checkpoint
-from vidpara.training.divided import all_whole
 from vidpara.training.ema import Ema
 from vidpara.training.evaluation import Evaluator
 from vidpara.training.logger import Logger
@@ -31,18 +29,9 @@ from vidpara.training.loop import Loop
 from vidpara.training.optimizer import ParamGroup, build_optimizer
 from vidpara.training.processes import on_cpu, processes
 from vidpara.training.sampler import Piece, Share, length_of
-from vidpara.training.sharding import named_groups, regrouped, requested, shard
-from vidpara.training.state import TrainingState, load_model_tensors, model_tensors
+from vidpara.training.sharding import check_launch, copy_whole, named_groups, regrouped, requested, shard
+from vidpara.training.state import TrainingState, load_model_tensors
 from vidpara.training.weighting import LossWeights
-
-ELSEWHERE = (DistributedType.FSDP, DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM)
-"""Ways to divide weights that the trainer does not know."""
-ASKED = {"ACCELERATE_USE_DEEPSPEED": "DeepSpeed", "ACCELERATE_USE_MEGATRON_LM": "Megatron-LM"}
-"""What a launch says of them before Accelerate looks for their packages."""
-DIVIDES = (
-    "the trainer divides weights by FSDP2 itself: launch with accelerate_configs/fsdp2.yaml, or "
-    "accelerate_configs/zero2.yaml for ZeRO-2's trade"
-)
 
 
 def train(
@@ -67,28 +56,21 @@ def train(
     `model(batch)` gives {name: scalar loss}; `weights` says how they are summed. `resolved` is the configuration as
     YAML and `argv` the command line; both are kept in `run`. `defaults` is the configuration with nothing set: what a
     setting was in a run that is older than it. `layers` are the parts of the model whose weights FSDP gathers one by
-    one, `shares` what every micro-batch is made of, if not of the whole dataset alike. Every process of a distributed
-    launch calls this.
+    one. `shares` are what the whole batch of an update is made of, if not of the whole dataset alike; with two of them
+    training calls `model(batch, part)`. Every process of a distributed launch calls this.
 
     Raises:
-        UserError: the run is being trained or was made with another configuration, a loss is not finite or has no
-            weight, or the disk is full.
+        UserError: the launch does not fit the settings, processes see different checkpoints, the run is being trained
+            or was made with another configuration, a loss is not finite or has no weight, or the disk is full.
         KeyboardInterrupt: asked to stop; the finished steps are saved.
     """
-    for variable, name in ASKED.items():
-        if os.environ.get(variable, "false").lower() == "true":
-            raise UserError(f"the launch asks for {name}; {DIVIDES}")
+    check_launch(config, optimizer)
     sharding = requested()
     accelerator = _accelerator(config)
     if accelerator.num_processes == 1:
         sharding = None  # nothing to divide among
-    if accelerator.distributed_type in ELSEWHERE:
-        raise UserError(f"the launch asks for {accelerator.distributed_type.value}; {DIVIDES}")
-    if optimizer.kind != "adamw" and sharding:
-        raise UserError(
-            f"optimizer.kind {optimizer.kind} needs whole tensors, FSDP2 divides them; set --optimizer.kind adamw"
-        )
     found = checkpoint.latest(run)
+    _check_shared(run, found, accelerator)
     saved = checkpoint.load(found) if found else None
     if found and saved:
         _check(found, saved, resolved, defaults, config, accelerator.num_processes)
@@ -101,7 +83,7 @@ def train(
         accelerator.print(f"{run} is finished ({saved.step} steps); raise --trainer.steps to go on")
         return model
 
-    plain = copy.deepcopy(model).to("cpu") if sharding else model
+    plain = copy.deepcopy(model).to("cpu") if sharding else None
     if sharding:
         named = named_groups(model, groups)
         shard(model, layers, sharding, accelerator.device, half=accelerator.mixed_precision == "bf16")
@@ -125,19 +107,22 @@ def train(
         logger = Logger(run, state.step, config, yaml.safe_load(resolved) or {})
         until_the_end.callback(logger.close)
     if config.overfit_one_sample:
-        dataset, shares = Subset(dataset, [0]), ()
+        dataset = Subset(dataset, [0])
+        shares = [Share(share.samples, (Piece(0, 1),)) for share in shares]
         validation = dataset
     loop = Loop(
         accelerator=accelerator, wrapped=wrapped, stepper=stepper, state=state, config=config, optimizer=optimizer,
         groups=groups, run=run, resolved=resolved, logger=logger, validation=validation, evaluators=evaluators,
         sharded=bool(sharding) and config.checkpoints == "sharded",
+        autocast=accelerator.autocast if sharding else contextlib.nullcontext, plain=plain,
     )  # fmt: skip
     with until_the_end:
-        loop.go(dataset, shares or [Share(config.batch_size, (Piece(0, length_of(dataset)),))])
+        size = config.batch_size * config.accumulate * accelerator.num_processes
+        loop.go(dataset, shares or [Share(size, (Piece(0, length_of(dataset)),))])
     state.ema.copy_to_model()
     accelerator.wait_for_everyone()
-    if sharding:
-        load_model_tensors(plain, all_whole(model_tensors(model), keep=True))
+    if plain:
+        copy_whole(model, plain)
         return plain
     return accelerator.unwrap_model(wrapped, keep_fp32_wrapper=False)
 
@@ -161,6 +146,24 @@ def _accelerator(config: TrainerConfig) -> Accelerator:
         gradient_accumulation_steps=config.accumulate,
         kwargs_handlers=[DistributedDataParallelKwargs(gradient_as_bucket_view=True)],
     )
+
+
+def _check_shared(run: Path, found: Path | None, accelerator: Accelerator) -> None:
+    """Every process learns what all of them see: those that went on alone would wait for one another for hours.
+
+    Raises:
+        UserError: the processes do not see the same checkpoint.
+    """
+    step = checkpoint.step_of(found) if found else -1
+    seen: list[int] = accelerator.gather(torch.tensor([step], device=accelerator.device)).tolist()
+    if len(set(seen)) > 1:
+        words = [
+            f"process {rank} {f'step {each}' if each >= 0 else 'none'}" for rank, each in enumerate(seen)
+        ]
+        raise UserError(
+            f"the processes see different checkpoints in {run} ({', '.join(words)}); --run must be on a disk that all "
+            "machines share"
+        )
 
 
 def _check(
