@@ -3,16 +3,19 @@
 python stages/export_lerobot.py --rollouts data/grid.hdf5 --output data/grid_lerobot
 """
 
-from vidpara.cli import main
+from vidpara.cli import UserError, main
 from vidpara.config import ExportLeRobotConfig
-from vidpara.data.rollouts import read_episodes
+from vidpara.data.rollouts import files_in, read_episodes
 from vidpara.data.write_lerobot import write_dataset
 
 
 def run(config: ExportLeRobotConfig, argv: list[str]) -> None:
+    if config.demos < 0:
+        raise UserError(f"--demos {config.demos}: give how many of each file, or 0 for all")
     episodes = [
         episode
-        for file in config.rollouts
+        for path in config.rollouts
+        for file in (files_in(path) if path.is_dir() else [path])
         for episode in read_episodes(file, config.camera, config.size)[: config.demos or None]
     ]
     frames = write_dataset(episodes, config)

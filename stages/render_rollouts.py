@@ -23,6 +23,8 @@ def run(config: RenderConfig, argv: list[str]) -> None:
     rows, columns = (config.size, config.size) if isinstance(config.size, int) else config.size
     if min(rows, columns) < 1 or not config.camera:
         raise UserError(f"--size {config.size} --camera {list(config.camera)}: give a size and a camera")
+    if config.demos < 0:
+        raise UserError(f"--demos {config.demos}: give how many, or 0 for all")
     names = demo_names(config.rollouts)
     default, stat = RenderConfig(), config.rollouts.stat()
     content = replace(config, rollouts=default.rollouts, output=default.output, workers=default.workers)

@@ -13,7 +13,7 @@ from vidpara.data.clips import long_enough
 from vidpara.data.episode import Episode, readable
 from vidpara.data.finding import Finding
 from vidpara.data.source_file import Source, sources_of
-from vidpara.data.sources import read_source, together
+from vidpara.data.sources import check_settings, read_source, together
 from vidpara.data.verify import verify
 
 SHOWN = 5
@@ -27,6 +27,7 @@ def check_each(config: DataConfig, replay: int) -> Iterator[tuple[Source, list[E
     Raises:
         UserError: `data.rollouts` names no sources.
     """
+    check_settings(config)
     for source in sources_of(config):
         unreadable: list[UserError] = []
         try:

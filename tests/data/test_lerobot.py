@@ -236,6 +236,29 @@ def test_a_missing_video_is_named(folder, version):
     expect(folder, rf"{VIDEO[version]} does not exist")
 
 
+def test_a_list_of_too_few_episodes_is_named(folder, version):
+    if version == 2:
+        file = folder / "meta/episodes.jsonl"
+        file.write_text(file.read_text().splitlines()[0] + "\n")
+    else:
+        pq.write_table(pq.read_table(folder / EPISODES).slice(0, 1), folder / EPISODES)
+    with pytest.raises(UserError, match=r"says 2 episodes, meta lists 1"):
+        read(folder)
+
+
+def test_a_misspelt_camera_key_is_named(folder, tmp_path):
+    for file in every_data_file(folder):
+        change(file, lambda columns: [columns.pop(name) for name in CAMERA])
+    told = {"intrinsics": np.eye(3).tolist(), "world_from_camera": np.eye(4).tolist()}
+    for wrong, words in (
+        ({"imagesize": [64, 64]}, "unknown key 'imagesize'"),
+        ({"image_size": [0, 0]}, "give rows"),
+    ):
+        (tmp_path / "cameras.yaml").write_text(yaml.dump({"agentview": told | wrong}))
+        with pytest.raises(UserError, match=words):
+            read(folder, cameras=tmp_path / "cameras.yaml")
+
+
 def test_a_missing_list_of_episodes_is_named(folder, version):
     (folder / (EPISODES if version == 3 else "meta/episodes.jsonl")).unlink()
     expect(folder, r"meta/episodes.*copy the missing file")

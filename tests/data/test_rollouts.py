@@ -119,6 +119,15 @@ def test_a_nan_pose_is_named_with_its_frame(path):
         ("obs/agentview_rgb", np.zeros((FRAMES, 32, 32), np.uint8), r"expected frames x rows x columns x 3"),
         ("camera/agentview/intrinsics", np.zeros((3, 4)), "another shape or type"),
         ("camera/agentview/world_from_camera", np.zeros((3, 4)), "another shape or type"),
+        ("camera/agentview/world_from_camera", np.zeros((4, 4)), "a camera with a pose"),
+        ("camera/agentview/world_from_camera", 2 * np.eye(4), "a camera with a pose"),
+        ("camera/agentview/world_from_camera", np.diag([1.0, 1, -1, 1]), "a camera with a pose"),
+        ("camera/agentview/intrinsics", np.zeros((3, 3)), "a camera with intrinsics"),
+        ("camera/agentview/intrinsics", [[40.0, 0, 0], [0, 40, 0], [16, 16, 1]], "a camera with intrinsics"),
+        ("actions", np.full((FRAMES, 7), 50.0), "gripper commands from 25.50 to 25.50"),
+        ("actions", h5py.SoftLink("/nowhere"), "cannot be read"),
+        ("obs/agentview_rgb", h5py.SoftLink("/nowhere"), "cannot be read"),
+        ("obs/agentview_rgb", h5py.SoftLink("/data/demo_0"), "a group 'agentview_rgb'"),
     ],
 )
 def test_what_is_no_demo_of_libero_is_named_and_skipped_when_that_is_asked_for(path, name, value, message):
@@ -126,6 +135,38 @@ def test_what_is_no_demo_of_libero_is_named_and_skipped_when_that_is_asked_for(p
     with pytest.raises(UserError, match=f"demo_1 .*({message})"):
         read_episodes(path)
     assert [episode.name for episode in read_episodes(path, on_error="skip")] == ["demo_0", "demo_2"]
+
+
+@pytest.mark.parametrize(
+    "link", [h5py.SoftLink("/nowhere"), h5py.ExternalLink("nowhere.hdf5", "/data/demo_1")]
+)
+def test_a_link_that_leads_nowhere_is_named_and_skipped(path, link):
+    with h5py.File(path, "a") as file:
+        del file["data/demo_1"]
+        file["data/demo_1"] = link
+    with pytest.raises(UserError, match="demo_1 cannot be read"):
+        read_episodes(path)
+    assert [episode.name for episode in read_episodes(path, on_error="skip")] == ["demo_0", "demo_2"]
+
+
+def test_data_that_are_no_group_are_named(tmp_path):
+    with h5py.File(tmp_path / "a.hdf5", "w") as file:
+        file["data"] = np.zeros(3)
+    with pytest.raises(UserError, match="holds no group 'data'"):
+        read_episodes(tmp_path / "a.hdf5")
+
+
+def test_a_hole_in_the_images_is_named(path):
+    """Zeros where the compressed images are: every hole either reads as something or is one line."""
+    content, named = path.read_bytes(), 0
+    for place in range(2048, len(content) - 4096, 4096):
+        path.write_bytes(content[:place] + bytes(4096) + content[place + 4096 :])
+        try:
+            for episode in read_episodes(path):
+                episode.images([0])
+        except UserError:
+            named += 1
+    assert named > 0
 
 
 def test_something_else_among_the_demos_is_named(path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -127,6 +128,58 @@ def test_data_that_are_named_twice_are_refused(rollouts, tmp_path):
             read(rollouts, other)
 
 
+def test_a_source_inside_another_is_refused(rollouts, videos):
+    for inner, outer in ((rollouts, rollouts.parent), (videos / "a", videos)):
+        for both in ((inner, outer), (outer, inner)):
+            with pytest.raises(UserError, match=r"names the same data twice"):
+                read(*both)
+
+
+def test_links_to_one_file_are_one_episode_and_linked_folders_are_read(videos, tmp_path):
+    (videos / "again.mp4").symlink_to(videos / "a/clip.mp4")
+    (tmp_path / "elsewhere").mkdir()
+    write_mp4(tmp_path / "elsewhere/other.mp4", drift(22, 3), 20, 10)
+    (videos / "linked").symlink_to(tmp_path / "elsewhere")
+    (videos / "linked/circle").symlink_to(videos)
+    assert sorted(len(e) for e in read(videos)) == [20, 21, 22]
+
+
+def test_files_of_one_stem_keep_their_own_demos(tmp_path):
+    folder = tmp_path / "suite"
+    folder.mkdir()
+    for name in ("a.h5", "a.hdf5"):
+        write(folder / name)
+    episodes = read(folder)
+    assert len({episode.name for episode in episodes}) == 6
+    with pytest.raises(AssertionError, match="share a name"):
+        clips_of([replace(episode, name="demo") for episode in episodes], tmp_path / "cache")
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_dataset_that_lost_its_description_is_not_plain_video(tmp_path, nested):
+    folder = Path(shutil.copytree(LEROBOT, tmp_path / "datasets/one"))
+    if not nested:
+        (folder / "meta/info.json").unlink()
+    with pytest.raises(
+        UserError, match=r"is a LeRobotDataset" + ("; name" if nested else " whose meta/info.json")
+    ):
+        read(folder.parent if nested else folder)
+
+
+@pytest.mark.parametrize("settings", [{"size": (0, 0)}, {"fps": 0.0}, {"fps": -1.0}, {"fps": float("nan")}])
+def test_sizes_and_rates_that_are_none_are_named(rollouts, settings):
+    with pytest.raises(UserError, match=r"--data\.(size|fps) .* above 0"):
+        read(rollouts, **settings)
+
+
+def test_a_camera_may_be_named_by_its_feature(tmp_path):
+    plain, named = read(LEROBOT), read(LEROBOT, camera="observation.images.agentview")
+    assert [e.labelled for e in named] == [True, True]
+    torch.testing.assert_close(named[0].pixel, plain[0].pixel)
+    with pytest.raises(UserError, match=r"nothing\.yaml, .* does not exist"):
+        read(LEROBOT, cameras=tmp_path / "nothing.yaml")
+
+
 def describe(file: Path, **settings) -> Path:
     """A source's YAML file."""
     file.write_text(
@@ -175,7 +228,9 @@ def test_a_folder_of_files_is_one_source_of_all_their_tasks(rollouts, tmp_path):
     (folder / "._pour_the_tea_demo.hdf5").write_bytes(b"left by another system")
     episodes = read(folder)
     assert [e.name for e in episodes] == [
-        f"{file}/{e.name}" for file in ("open_the_drawer_demo", "pour_the_tea_demo") for e in read(rollouts)
+        f"{file}.hdf5/{e.name}"
+        for file in ("open_the_drawer_demo", "pour_the_tea_demo")
+        for e in read(rollouts)
     ]
     assert {e.task for e in episodes} == {"pour the tea", "open the drawer"}
     assert {e.source for e in episodes} == {folder}

@@ -8,18 +8,20 @@ pipeline.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
-from data.rollout_files import FRAMES, SIZE, write
+from data.rollout_files import SIZE, write
 
+from vidpara.data import verify_motion
 from vidpara.data.finding import Finding
 from vidpara.data.rollouts import read_episodes
-from vidpara.data.verify import verify
+from vidpara.data.verify import decode, verify
 
-FOCAL, HEIGHT = 40.0, 1.0
+FOCAL, HEIGHT, FRAMES = 40.0, 1.0, 48
 
 
 def drawn() -> np.ndarray:
@@ -41,7 +43,7 @@ def points() -> np.ndarray:
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    file = write(tmp_path / "rollouts.hdf5")
+    file = write(tmp_path / "rollouts.hdf5", demos=8, frames=FRAMES)
     with h5py.File(file, "a") as data:
         for demo in data["data"].values():
             demo["obs/agentview_rgb"][:] = drawn()[:, ::-1]
@@ -92,6 +94,9 @@ def test_pictures_the_wrong_way_round_are_named_by_what_rights_them(path, name):
         ("actions", lambda a: a * np.array([1, 1, 1, 1, 1, 1, -1]), "gripper", "error", "sign is inverted"),
         ("actions", lambda a: 0 * a - 1, "gripper", "warning", "only ever opened"),
         ("obs/gripper_states", lambda g: 0 * g + 0.02, "gripper", "warning", "do the fingers follow"),
+        ("obs/gripper_states", lambda g: 0 * g, "gripper", "warning", "do the fingers follow"),
+        ("obs/gripper_states", lambda g: 1000 * g, "gripper", "error", "are the openings metres"),
+        ("actions", lambda a: (a + 1) / 2, "gripper", "error", "0.50 for open and 1.00 for closed"),
         ("obs/site_pos", lambda p: p * np.array([10, 10, 1]), "poses", "error", "are they metres"),
         ("obs/site_pos", lambda p: p[[0] * FRAMES], "poses", "error", "never moves"),
         ("obs/site_pos", lambda p: p + np.array([0.25, 0, 0]), "view", "warning", "out_of_view mask"),
@@ -114,6 +119,32 @@ def test_a_jump_is_named_with_its_frame(path):
     change(path, "obs/site_pos", jump)
     finding = found(path)["poses"]
     assert finding.verdict == "error" and "demo_0 at frame 7" in finding.found
+
+
+def test_a_few_pictures_call_nothing_wrong(path):
+    change(path, "obs/site_pos", lambda p: p - np.array([0, 0.3, 0]))
+    few = {finding.check: finding for finding in verify(read_episodes(path)[:2])}
+    assert few["camera"].verdict == "warning" and "too few to be sure" in few["camera"].found
+
+
+def test_long_and_large_videos_are_looked_at_in_parts(tmp_path):
+    """Never more than some frames of an episode in memory, and pictures reduced."""
+    asked = []
+
+    @dataclass(frozen=True)
+    class Counted:
+        def read(self, moments):
+            asked.append(len(moments))
+            return np.zeros((len(moments), 256, 320, 3), np.uint8)
+
+        def fingerprint(self):
+            return ""
+
+    file = write(tmp_path / "long.hdf5", demos=1, frames=700)
+    episode = replace(read_episodes(file)[0], frames=Counted(), stored_size=(256, 320), image_size=(256, 320))
+    assert verify_motion.film(episode).images.shape == (300, 128, 160)
+    decode([episode])
+    assert max(asked) <= 16 and sum(asked) == 1000
 
 
 @pytest.mark.parametrize(("frames", "words"), [(6, "6 frames earlier"), (-6, "6 frames later")])

@@ -133,6 +133,37 @@ def test_decord_reads_the_same_frames(video):
     assert np.abs(found.astype(int) - images[clip]).max() <= 3  # another colour conversion
 
 
+def test_a_video_that_changes_its_size_is_named(tmp_path):
+    file = tmp_path / "sizes.mkv"
+    with av.open(str(file), "w") as container:
+        stream = container.add_stream("mjpeg", rate=20)
+        stream.height, stream.width, stream.pix_fmt = *SIZE, "yuvj420p"
+        for number in range(4):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture(number), format="rgb24")))
+        container.mux(stream.encode())
+        other = av.codec.CodecContext.create("mjpeg", "w")
+        other.height, other.width, other.pix_fmt, other.time_base = 32, 32, "yuvj420p", Fraction(1, 20)
+        frame = av.VideoFrame.from_ndarray(picture(4)[:32, :32], format="rgb24").reformat(format="yuvj420p")
+        frame.pts, frame.time_base = 4, Fraction(1, 20)
+        for packet in [*other.encode(frame), *other.encode(None)]:
+            packet.stream = stream
+            container.mux(packet)
+    times, _ = frame_times(file)
+    with pytest.raises(
+        UserError, match=r"sizes\.mkv has frames of different sizes, \[\(32, 32\), \(48, 64\)\]"
+    ):
+        read_frames(file, times)
+
+
+@pytest.mark.parametrize("keep", [0.6, 0.8])
+def test_an_avi_that_is_cut_is_named(tmp_path, keep):
+    file = write(tmp_path / "cut.avi", "mjpeg", {"strict": "-1"})
+    content = file.read_bytes()
+    file.write_bytes(content[: int(keep * len(content))])
+    with pytest.raises(UserError, match=r"cut\.avi holds \d+ frames, its header says 60; it is truncated"):
+        frame_times(file)
+
+
 def test_an_avi_that_does_not_say_when_frames_are_shown_is_refused(tmp_path):
     write(tmp_path / "right.avi", *KINDS["h264 gop 10"][:2])
     assert len(frame_times(tmp_path / "right.avi")[0]) == FRAMES

@@ -173,7 +173,7 @@ class ExportLeRobotConfig:
     """`stages/export_lerobot.py`: LIBERO HDF5 -> LeRobotDataset v3.0."""
 
     rollouts: tuple[Path, ...] = (Path("data/rollouts.hdf5"),)
-    """LIBERO HDF5 files, one after the other; each brings its task."""
+    """LIBERO HDF5 files, or folders of them, one after the other; each file brings its task."""
     output: Path = Path("data/lerobot")
     """Folder of the dataset; it must not exist yet."""
     camera: str = "agentview"

@@ -21,6 +21,8 @@ OnError = Literal["error", "skip"] | list[UserError]
 Read = TypeVar("Read")
 ORTHONORMAL = 0.02
 """How far the product of a rotation with its transpose may be from one."""
+BEYOND = 0.05
+"""How far a gripper's target may lie outside 0 to 1."""
 OPEN = 0.9
 """Share of its final opening from which the gripper counts as open."""
 
@@ -125,7 +127,7 @@ class Episode:
         """
         try:
             stored = self.frames.read(range(len(self)) if moments is None else moments)
-        except OSError as error:
+        except (OSError, KeyError, RuntimeError, ValueError) as error:  # of h5py, too
             raise UserError(
                 f"{self.source}: the frames of {self.name} cannot be read ({error}); copy the file anew"
             ) from error
@@ -201,8 +203,13 @@ def labelled(
         raise UserError(
             f"{where} has an end-effector rotation at frame {frame} that is none: check its columns"
         )
-    if not all(part.isfinite().all() for part in camera):
-        raise UserError(f"{where} has camera parameters that are not finite")
+    check_camera(camera, where)
+    if float(poses.gripper.min()) < -BEYOND or float(poses.gripper.max()) > 1 + BEYOND:
+        low, high = float(poses.gripper.min()), float(poses.gripper.max())
+        raise UserError(
+            f"{where} has gripper commands from {low:.2f} to {high:.2f}, where 0 is open and 1 closed: is it LIBERO's "
+            "column, from -1 to 1?"
+        )
     size = size or stored_size
     lens = resize_camera(camera, stored_size, size)
     pixel = project(poses.position, Camera(lens.intrinsics[None], camera.world_from_camera[None]))
@@ -210,6 +217,32 @@ def labelled(
     seen = (pixel.nan_to_num(), in_view)
     parts = (source, name, frames, times, lens, size, stored_size, *poses[:4], *seen)
     return Episode(*parts, has_rotation=poses.has_rotation, task=task)
+
+
+def check_camera(camera: Camera, where: str) -> None:
+    """
+    Raises:
+        UserError: its parameters are not finite, or are no pinhole's intrinsics and no pose.
+    """
+    (fx, _, _), (below, fy, _), last = camera.intrinsics.tolist()
+    rotation = camera.world_from_camera[:3, :3]
+    turned = (rotation @ rotation.mT - torch.eye(3)).abs().max() < ORTHONORMAL and torch.linalg.det(
+        rotation
+    ) > 0
+    if not all(part.isfinite().all() for part in camera):
+        found = "parameters that are not finite"
+    elif fx <= 0 or fy <= 0 or below != 0 or last != [0, 0, 1]:
+        found = f"intrinsics {camera.intrinsics.tolist()}; expected [[fx, 0, cx], [0, fy, cy], [0, 0, 1]]"
+    elif not turned or camera.world_from_camera[3].tolist() != [0, 0, 0, 1]:
+        found = f"a pose {camera.world_from_camera.tolist()}; expected a rotation, a place and [0, 0, 0, 1]"
+    else:
+        return
+    raise UserError(f"{where} has a camera with {found}")
+
+
+def once(files: Iterable[Path]) -> list[Path]:
+    """Files by name, each once, however many links lead to it."""
+    return sorted({file.resolve(): file for file in sorted(files, reverse=True)}.values())
 
 
 def _first_wrong(right: Bool[torch.Tensor, "T"]) -> int | None:

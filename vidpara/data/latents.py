@@ -245,6 +245,7 @@ def _finish(episodes: Sequence[Episode], path: Path) -> None:
 def _rows(episodes: Sequence[Episode]) -> dict[str, int]:
     """Row of each episode's first frame."""
     ends = list(accumulate(map(len, episodes)))
+    assert len({episode.name for episode in episodes}) == len(episodes), "episodes of one source share a name"
     return {episode.name: end - len(episode) for episode, end in zip(episodes, ends, strict=True)}
 
 

@@ -32,7 +32,7 @@ DIGITS = {"axis_angle": 3, "euler_xyz": 3, "quaternion_xyzw": 4, "quaternion_wxy
 
 def columns_of(camera: str, config: LeRobotConfig) -> list[str]:
     """All columns that poses and camera may be read from."""
-    of_camera = [name.format(camera) for name in (*CAMERA_COLUMNS, config.extrinsics) if name]
+    of_camera = [name.replace("{}", camera) for name in (*CAMERA_COLUMNS, config.extrinsics) if name]
     labels = [config.position, config.rotation, config.opening, config.gripper]
     return [*of_camera, *(name for name in labels if name != NONE)]
 
@@ -111,7 +111,7 @@ def camera_of(
     Raises:
         UserError: it moves during the episode, or its parameters are of another shape.
     """
-    extrinsics = source.lerobot.extrinsics.format(source.camera)
+    extrinsics = source.lerobot.extrinsics.replace("{}", source.camera)
     if extrinsics:
         return _camera_of_extrinsics(where, table, extrinsics, stored_size, source)
     names = [name.format(source.camera) for name in CAMERA_COLUMNS]
@@ -152,6 +152,11 @@ def _camera_in_file(
             f"{file} has no {' and '.join(needed)} of camera '{name}'; it has {sorted(map(str, cameras))}: "
             "add them or set --data.camera"
         )
+    if unknown := sorted(map(str, found.keys() - {"intrinsics", "world_from_camera", "image_size"})):
+        raise UserError(
+            f"{file}: camera '{name}' has an unknown key '{unknown[0]}'; it takes intrinsics, world_from_camera and "
+            "image_size"
+        )
     try:
         stored = np.array(found["world_from_camera"], float) if pose is None else pose
         camera = _camera(str(file), np.array(found["intrinsics"], float), stored)
@@ -160,6 +165,8 @@ def _camera_in_file(
         raise UserError(
             f"{file}: camera '{name}' is not written in numbers ({error}); see docs/data.md"
         ) from error
+    if min(rows, columns) < 1:
+        raise UserError(f"{file}: camera '{name}' has image_size [{rows}, {columns}]; give rows and columns")
     return resize_camera(camera, (int(rows), int(columns)), stored_size)
 
 

@@ -35,6 +35,8 @@ class Dataset(NamedTuple):
     data_path: str
     video_path: str
     features: dict[str, dict[str, Any]]
+    episodes: int | None
+    """How many there should be; None where it is not said."""
 
     def path(self, template: str, **fields: Any) -> Path:
         try:
@@ -75,7 +77,7 @@ class Entry(NamedTuple):
     def task(self) -> str:
         """The instruction; several are joined."""
         tasks = self.facts.get("tasks")
-        return "; ".join(map(str, tasks)) if isinstance(tasks, list) else str(tasks or "")
+        return "; ".join(map(str, filter(None, tasks))) if isinstance(tasks, list) else str(tasks or "")
 
 
 def read_info(source: Path, folder: Path) -> Dataset:
@@ -94,6 +96,7 @@ def read_info(source: Path, folder: Path) -> Dataset:
             raise ValueError(f"fps {fps} and chunks_size {chunk} must be above 0")
         return Dataset(
             source, folder, int(version[1]), fps, chunk, info["data_path"], info.get("video_path") or "", features,
+            info.get("total_episodes"),
         )  # fmt: skip
     except UnicodeDecodeError as error:
         raise UserError(f"{file} is no text; copy it anew") from error
@@ -116,6 +119,11 @@ def read_entries(dataset: Dataset, key: str) -> list[Entry]:
         ) from error
     if not entries:
         raise UserError(f"{dataset.source} has no episodes; set --data.rollouts")
+    if dataset.episodes is not None and len(entries) != dataset.episodes:
+        raise UserError(
+            f"{dataset.folder / INFO} says {dataset.episodes} episodes, meta lists {len(entries)}; "
+            "copy the missing files, or correct total_episodes"
+        )
     for entry in entries:
         if entry.length < 1:
             raise UserError(f"{dataset.source}: {entry.name} is empty; remove it from the dataset")
@@ -154,7 +162,8 @@ def _entries_v2(dataset: Dataset, key: str) -> Iterator[Entry]:
 
 
 def _entries_v3(dataset: Dataset, key: str) -> Iterator[Entry]:
-    files = sorted((dataset.folder / "meta/episodes").glob("*/*.parquet"))
+    found = (dataset.folder / "meta/episodes").glob("*/*.parquet")
+    files = sorted(file for file in found if not file.name.startswith("."))
     if not files:
         raise UserError(f"{dataset.folder / 'meta/episodes'} holds no parquet file; copy the missing files")
     for facts in (row for file in files for row in _without_statistics(read_table(file)).to_pylist()):

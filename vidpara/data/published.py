@@ -20,6 +20,8 @@ HAND_FROM_SITE = np.array([[0.0, 1.0, 0.0], [-1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
 """The Panda's grip site in its hand body, as robosuite models it."""
 OPENCV_FROM_MUJOCO = np.diag([1.0, -1.0, -1.0])
 """MuJoCo's cameras look along -z with y up."""
+READ = {"name", "mode", "pos", "quat", "fovy"}
+"""What is read of a camera in a model."""
 FOVY = 45.0
 """MuJoCo's own vertical field of view, in degrees, for cameras that do not give theirs."""
 
@@ -36,14 +38,21 @@ def camera_of(model: str, name: str, rows: int, columns: int) -> Camera:
         UserError: the model is not XML, or has no such camera that stays where it is.
     """
     try:
-        world = ElementTree.fromstring(model).find("worldbody")
+        root = ElementTree.fromstring(model)
     except ElementTree.ParseError as error:
         raise UserError(f"model_file is not a MuJoCo model ({error})") from error
+    world = root.find("worldbody")
     cameras = [] if world is None else world.findall("camera")  # those of bodies move with them
     fixed = {camera.get("name", ""): camera for camera in cameras}
     if name not in fixed:
         raise UserError(
             f"the model has no camera '{name}' that stays in place; those that do: {sorted(fixed)}"
+        )
+    strange = sorted(fixed[name].keys() - READ)
+    if strange or root.find("default//camera") is not None:
+        raise UserError(
+            f"the model says where camera '{name}' is by {strange or 'a default class'}; only {sorted(READ)} are read: "
+            "write its parameters into the file, as camera/NAME/intrinsics and world_from_camera"
         )
     place = np.array(fixed[name].get("pos", "0 0 0").split(), float)
     turn = np.array(fixed[name].get("quat", "1 0 0 0").split(), float)

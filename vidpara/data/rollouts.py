@@ -15,10 +15,12 @@ import torch
 
 from vidpara.cli import UserError
 from vidpara.data import published
-from vidpara.data.episode import Chosen, Episode, Frames, OnError, Poses, labelled, readable
+from vidpara.data.episode import Chosen, Episode, Frames, OnError, Poses, labelled, once, readable
 from vidpara.types import Camera, Float, UInt8
 
 SUFFIXES = (".hdf5", ".h5")
+READING = (OSError, KeyError, RuntimeError, AttributeError)
+"""What h5py raises where a file is damaged."""
 CONTROL_RATE = 20.0
 """Rows a second of LIBERO's files."""
 
@@ -65,7 +67,7 @@ def read_episodes(
     names = demo_names(path)
     with open_file(path) as file:
         demos, task = file["data"], _task(file["data"], path)
-        reads = (partial(_read, path, demos[name], name, camera, size, task) for name in names)
+        reads = (partial(_read, path, demos, name, camera, size, task) for name in names)
         return [replace(episode, source=source or path) for episode in readable(reads, on_error)]
 
 
@@ -77,7 +79,7 @@ def read_folder(
     """
     reads = (partial(read_episodes, file, camera, size, on_error, source) for file in files_in(folder))
     return [
-        replace(episode, name=f"{stored(episode).file.stem}/{episode.name}")
+        replace(episode, name=f"{stored(episode).file.name}/{episode.name}")
         for file in readable(reads, on_error)
         for episode in file
     ]
@@ -86,7 +88,7 @@ def read_folder(
 def files_in(folder: Path) -> list[Path]:
     """A folder's HDF5 files, by name; hidden ones are left alone."""
     found = (file for file in folder.iterdir() if file.suffix in SUFFIXES and file.is_file())
-    return sorted(file for file in found if not file.name.startswith("."))
+    return once(file for file in found if not file.name.startswith("."))
 
 
 def is_stored(episode: Episode) -> bool:
@@ -112,15 +114,20 @@ def demo_names(path: Path) -> list[str]:
         UserError: the file is missing, truncated or of another layout.
     """
     with open_file(path) as file:
-        if "data" not in file or not len(file["data"]):
+        try:
+            data = file.get("data")
+            names = list(map(str, data)) if isinstance(data, h5py.Group) else []
+        except READING as error:
             raise UserError(
-                f"{path} holds no group 'data' with demonstrations; expected LIBERO's HDF5 layout"
-            )
-        if strange := [name for name in map(str, file["data"].keys()) if not re.fullmatch(r"demo_\d+", name)]:
-            raise UserError(
-                f"{path} holds '{strange[0]}' in its group 'data'; expected demo_0, demo_1, ... alone"
-            )
-        return sorted(file["data"], key=lambda name: int(name.rsplit("_", 1)[-1]))
+                f"{path} cannot be read ({error}); the file is damaged or was not closed"
+            ) from error
+    if not names:
+        raise UserError(f"{path} holds no group 'data' with demonstrations; expected LIBERO's HDF5 layout")
+    if strange := [name for name in names if not re.fullmatch(r"demo_\d+", name)]:
+        raise UserError(
+            f"{path} holds '{strange[0]}' in its group 'data'; expected demo_0, demo_1, ... alone"
+        )
+    return sorted(names, key=lambda name: int(name.rsplit("_", 1)[-1]))
 
 
 def read_actions(episode: Episode) -> Float[np.ndarray, "T 7"]:
@@ -148,6 +155,25 @@ def _task(data: h5py.Group, path: Path) -> str:
 
 
 def _read(
+    path: Path, demos: h5py.Group, name: str, camera: str, size: tuple[int, int] | None, task: str
+) -> Episode:
+    """One demonstration.
+
+    Raises:
+        UserError: something is missing, damaged, or of another kind.
+    """
+    where = f"{path}: {name}"
+    try:
+        return _read_demo(path, demos[name], name, camera, size, task)
+    except (OSError, KeyError, RuntimeError) as error:
+        raise UserError(f"{where} cannot be read ({error}); the file is damaged or was not closed") from error
+    except (ValueError, TypeError, IndexError, AttributeError) as error:
+        raise UserError(
+            f"{where} holds something of another shape or type than LIBERO's ({error})"
+        ) from error
+
+
+def _read_demo(
     path: Path, demo: h5py.Group, name: str, camera: str, size: tuple[int, int] | None, task: str
 ) -> Episode:
     where = f"{path}: {name}"
@@ -158,23 +184,18 @@ def _read(
         known = sorted(key.removesuffix("_rgb") for key in map(str, observations) if key.endswith("_rgb"))
         raise UserError(f"{where} has no camera '{camera}'; it has {known}: set --data.camera")
     images = observations[f"{camera}_rgb"]
+    if not isinstance(images, h5py.Dataset):
+        raise UserError(f"{where} has a group '{camera}_rgb'; expected LIBERO's images")
     if images.ndim != 4 or images.shape[3] != 3 or images.dtype != np.uint8:
         raise UserError(
             f"{where} has images of shape {images.shape} and type {images.dtype}; expected frames x rows x columns x 3 "
             "of uint8"
         )
     frames, rows, columns, _ = images.shape
-    try:
-        position, rotation = _pose(observations, where)
-        opening = torch.from_numpy(np.abs(observations["gripper_states"][:]).sum(-1)).float()
-        gripper = torch.from_numpy((demo["actions"][:, GRIPPER_COMMAND] + 1) / 2).float()
-        lens = _camera(demo, camera, rows, columns, where)
-    except (OSError, KeyError, RuntimeError) as error:
-        raise UserError(f"{where} cannot be read ({error}); the file is damaged or was not closed") from error
-    except (ValueError, TypeError, IndexError) as error:
-        raise UserError(
-            f"{where} holds something of another shape or type than LIBERO's ({error})"
-        ) from error
+    position, rotation = _pose(observations, where)
+    opening = torch.from_numpy(np.abs(observations["gripper_states"][:]).sum(-1)).float()
+    gripper = torch.from_numpy((demo["actions"][:, GRIPPER_COMMAND] + 1) / 2).float()
+    lens = _camera(demo, camera, rows, columns, where)
     frames_of = RolloutFrames(path, name, camera)
     poses = Poses(position, rotation, opening, gripper)
     times = np.arange(frames) / CONTROL_RATE
@@ -220,7 +241,7 @@ def open_file(path: Path) -> h5py.File:
     """
     if not path.is_file():
         raise UserError(
-            f"rollout file {path} does not exist; set --data.rollouts or run stages/collect_rollouts.py"
+            f"rollout file {path} is no file; give the path of one, or run stages/collect_rollouts.py"
         )
     try:
         return h5py.File(path, "r")

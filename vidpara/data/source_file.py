@@ -8,6 +8,7 @@ lerobot: {position: observation.state.cartesian_position}
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -17,6 +18,8 @@ from vidpara.config import DataConfig, LeRobotConfig
 
 YAML = (".yaml", ".yml")
 HUB = "hf:"
+FEATURE = "observation.images."
+"""What lerobot puts before a camera's name."""
 
 
 @dataclass(frozen=True)
@@ -51,15 +54,18 @@ def sources_of(config: DataConfig) -> list[Source]:
     """
     cameras = _cameras(config)
     found = [_source(name, camera, config) for name, camera in zip(config.rollouts, cameras, strict=True)]
-    named: dict[Path, Path] = {}
-    for source in found:
-        place = source.path if is_hub_id(source.path) else source.path.resolve()
-        if place in named:
+    places = [source.path if is_hub_id(source.path) else source.path.resolve() for source in found]
+    for (one, place), (other, inner) in itertools.permutations(zip(found, places, strict=True), 2):
+        if inner.is_relative_to(place):
             raise UserError(
-                f"data.rollouts names the same data twice, {named[place]} and {source.name}: its held-out episodes "
-                "would be trained on; name it once, with a larger one of --data.weights"
+                f"data.rollouts names the same data twice, {one.name} and {other.name}: held-out episodes would be "
+                "trained on; name them once, with a larger one of --data.weights"
             )
-        named[place] = source.name
+    for source in found:
+        if source.cameras and not source.cameras.is_file():
+            raise UserError(
+                f"{source.cameras}, which is to describe the cameras of {source.name}, does not exist"
+            )
     return found
 
 
@@ -70,13 +76,13 @@ def is_hub_id(path: Path) -> bool:
 
 def _source(name: Path, camera: str, config: DataConfig) -> Source:
     if name.suffix not in YAML:
-        return Source(name, name, camera, config.cameras, config.lerobot)
+        return Source(name, name, camera.removeprefix(FEATURE), config.cameras, config.lerobot)
     said = load(SourceFile, [str(name)])
     if said.path == Path() or said.path.suffix in YAML:
         raise UserError(
             f"{name} describes a source of data and must say its path: 'path: FOLDER, FILE or hf://ID'"
         )
-    return Source(name, said.path, said.camera, said.cameras, said.lerobot)
+    return Source(name, said.path, said.camera.removeprefix(FEATURE), said.cameras, said.lerobot)
 
 
 def _cameras(config: DataConfig) -> tuple[str, ...]:

@@ -21,6 +21,7 @@ def read_sources(config: DataConfig) -> list[Episode]:
     Raises:
         UserError: a source is missing, damaged or of no known kind, or their images differ in size.
     """
+    check_settings(config)
     reads = (partial(read_source, source, config, config.on_error) for source in sources_of(config))
     episodes = [episode for source in readable(reads, config.on_error) for episode in source]
     return together(episodes, config)
@@ -40,7 +41,7 @@ def together(episodes: list[Episode], config: DataConfig) -> list[Episode]:
     if len(sizes) > 1:
         found = ", ".join(f"{size} in {episode.source}: {episode.name}" for size, episode in sizes.items())
         raise UserError(f"the sources mix image sizes: {found}; resize all with --data.size ROWS COLUMNS")
-    if config.fps:
+    if config.fps is not None:
         return [at_rate(episode, config.fps) for episode in episodes]
     rates = {round(episode.rate): episode for episode in episodes if len(episode) > 1}
     if len(rates) > 1:
@@ -50,6 +51,17 @@ def together(episodes: list[Episode], config: DataConfig) -> list[Episode]:
             file=sys.stderr,
         )
     return episodes
+
+
+def check_settings(config: DataConfig) -> None:
+    """
+    Raises:
+        UserError: a size or rate that is none.
+    """
+    if config.size is not None and min(config.size) < 1:
+        raise UserError(f"--data.size {config.size[0]} {config.size[1]}: give rows and columns above 0")
+    if config.fps is not None and not 0 < config.fps < float("inf"):
+        raise UserError(f"--data.fps {config.fps}: give moments a second above 0")
 
 
 def _of_tasks(episodes: list[Episode], tasks: tuple[str, ...]) -> list[Episode]:
@@ -88,6 +100,12 @@ def read_source(source: Source, config: DataConfig, on_error: OnError) -> list[E
         return read_folder(path, source.camera, config.size, on_error, name)
     if is_lerobot(path):
         return read_dataset(source, path, config, on_error)
+    if path.is_dir() and (inner := next(path.rglob("meta/episodes*"), None)):
+        whole = (inner.parent / "info.json").is_file()
+        raise UserError(
+            f"--data.rollouts {name} holds {inner}, so {inner.parents[1]} is a LeRobotDataset"
+            f"{'' if whole else ' whose meta/info.json is missing'}; name that folder, and copy what is missing"
+        )
     if path.is_dir() and videos_in(path):
         return read_videos(path, config.size, config.decoder, cache_folder(config), on_error, name)
     found = (

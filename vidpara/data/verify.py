@@ -6,18 +6,25 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+import torch
 
 from vidpara.cli import UserError
 from vidpara.data import verify_motion
 from vidpara.data.episode import Episode
 from vidpara.data.finding import Finding
 
+BLOCK = 16
+"""Frames that are decoded at once: whole videos do not fit in memory."""
 EPISODES = 8
 """Episodes of a source, evenly spread, whose pixels are looked at."""
 FASTEST = 2.0
 """Metres a second that no arm moves; a Panda's end effector is limited to 1.7."""
 OUT_OF_VIEW = 0.05
 """Share of moments with the end effector outside the image from which it is worth a word."""
+WIDEST = 0.5
+"""Metres that no gripper opens."""
+HALF_WAY = 0.2
+"""How far from 0 and 1 the usual targets of an open and a closed gripper may be."""
 TASKS = 10
 """Instructions that are shown."""
 
@@ -52,7 +59,10 @@ def decode(episodes: Sequence[Episode]) -> tuple[list[Episode], Finding]:
     whole, wrong = [], []
     for episode in episodes:
         try:
-            count = len(episode.images())
+            blocks = (
+                range(first, min(first + BLOCK, len(episode))) for first in range(0, len(episode), BLOCK)
+            )
+            count = sum(len(episode.images(block)) for block in blocks)
         except (OSError, ValueError, RuntimeError, UserError) as error:
             wrong.append(f"{episode.name}: {error}")
             continue
@@ -94,6 +104,12 @@ def jumps(episodes: Sequence[Episode]) -> Finding:
 def gripper(episodes: Sequence[Episode]) -> Finding:
     """Whether the fingers close where the gripper is told to close."""
     closed, opened = [], []
+    values, gaps = (
+        torch.cat([getattr(e, name) for e in episodes]).numpy() for name in ("gripper", "opening")
+    )
+    if gaps.max() > WIDEST:
+        found = f"the gripper opens by up to {gaps.max():.2f} m"
+        return Finding("gripper", "error", found, "are the openings metres? (--data.lerobot.opening_range)")
     for episode in episodes:
         told, gap = episode.gripper.numpy() > 0.5, episode.opening.numpy()
         held = 8  # frames after which the fingers have followed
@@ -106,13 +122,19 @@ def gripper(episodes: Sequence[Episode]) -> Finding:
         return Finding(
             "gripper", "warning", f"the gripper is only ever {only}", "is the gripper's column the right one?"
         )
+    low, high = float(np.median(values[values <= 0.5])), float(np.median(values[values > 0.5]))
+    if low > HALF_WAY or high < 1 - HALF_WAY:
+        return Finding(
+            "gripper", "error", f"the targets are {low:.2f} for open and {high:.2f} for closed, not 0 and 1",
+            "which values of the command stand for open and closed? (--data.lerobot.gripper_open, gripper_closed)",
+        )  # fmt: skip
     a, b = float(np.median(closed)), float(np.median(opened))
     found = f"finger gap {a * 100:.1f} cm when told to close, {b * 100:.1f} cm when told to open"
     if a > b:
         return Finding(
             "gripper", "error", found, "the gripper's sign is inverted: here 0 is open and 1 is closed"
         )
-    if a > 0.9 * b:
+    if a >= 0.9 * b:
         return Finding("gripper", "warning", found, "do the fingers follow? is the gap the right column?")
     return Finding("gripper", "ok", found)
 

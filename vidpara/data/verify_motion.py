@@ -11,9 +11,11 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
+import torch
 
 from vidpara.data.episode import Episode
 from vidpara.data.finding import Finding
+from vidpara.geometry.camera import resize_images
 from vidpara.types import Bool, Float
 
 LAG = 3
@@ -23,11 +25,15 @@ MOVED = 3.0
 GOES_ALONG = 0.04
 """Share of the motion that must go with the end effector. Our own rollouts give 0.12, with a camera off by a thirtieth
 of the image 0.03 and less, unless it is off towards the arm, which moves alike."""
-SHIFTS = (0, -9, -6, -4, -2, 2, 4, 6, 9)
+SHIFTS = range(-10, 11)
 """Frames by which poses may be late or early."""
 CLEAR = 1.5
 """How much better another moment's poses must fit to be named: at 64 rows and fewer those of the fingers, some frames
 earlier, fit as well as those of the point between them."""
+ROWS, LONGEST, BLOCK = 128, 300, 16
+"""Rows that larger pictures are reduced to, frames of an episode that are looked at, and how many are read at once."""
+ENOUGH = 50
+"""Pairs of pictures without which nothing is called wrong."""
 SURE = 3.0
 """Standard errors by which one fit must be better than another, or worse than it should be, to be an error."""
 
@@ -41,10 +47,11 @@ class Film(NamedTuple):
 
 
 class Fit(NamedTuple):
-    """Share of the motion that is explained, and its standard error over the pairs of pictures."""
+    """Share of the motion that is explained, its standard error over the pairs of pictures, and how many these are."""
 
     share: float
     error: float
+    pairs: int
 
     def beats(self, other: Fit, factor: float = 1.0) -> bool:
         """Whether it is surely more than `factor` times the other, which counts as none where it is less."""
@@ -82,7 +89,7 @@ TURNS: dict[str, Turn] = {
 
 def check(episodes: Sequence[Episode]) -> Iterator[Finding]:
     """Orientation, clock and camera of labelled episodes."""
-    films = [film(episode) for episode in episodes]
+    films = [film(episode) for episode in episodes if episode.image_size == episodes[0].image_size]
     pairs = motion_pairs(films)
     if not len(pairs.before):
         yield Finding(
@@ -108,7 +115,7 @@ def orientation(pairs: Pairs) -> Finding:
         found = f"no flip or rotation of the pictures moves better with the numbers: as they are {stored}, {best} "
         return Finding("orientation", "ok", f"{found}{fits[best]}")
     found = f"the pictures move with the numbers when they are {best}: {fits[best]}, as they are {stored}"
-    return Finding("orientation", "error", found, f"store the pictures {best}")
+    return judged("orientation", found, f"store the pictures {best}", [fits[best], stored])
 
 
 def clock(films: Sequence[Film]) -> Finding:
@@ -119,8 +126,8 @@ def clock(films: Sequence[Film]) -> Finding:
     if fits[best].share < GOES_ALONG or not fits[best].beats(fits[0], CLEAR):
         return Finding("clock", "ok", found)
     found += f", {fits[best]} with those of {abs(best)} frames {'later' if best > 0 else 'earlier'}"
-    fix = "pictures and poses are recorded with a delay between them; shift one of them by that many frames"
-    return Finding("clock", "error", found, fix)
+    fix = "pictures and poses are recorded with a delay between them; shift one of them by about that many frames"
+    return judged("clock", found, fix, [fits[best], fits[0]])
 
 
 def camera(pairs: Pairs) -> Finding:
@@ -130,14 +137,29 @@ def camera(pairs: Pairs) -> Finding:
     if along.share >= GOES_ALONG:
         return Finding("camera", "ok", found)
     fix = "check the camera's intrinsics (of which image size?) and pose, and which point of the hand the poses are of"
-    sure = along.share + SURE * along.error < GOES_ALONG
-    return Finding("camera", "error" if sure else "warning", found, fix)
+    if along.share + SURE * along.error >= GOES_ALONG:
+        return Finding("camera", "warning", found, fix)
+    return judged("camera", found, fix, [along])
+
+
+def judged(check: str, found: str, fix: str, fits: Sequence[Fit]) -> Finding:
+    """An error, if there is enough to see."""
+    least = min(each.pairs for each in fits)
+    if least >= ENOUGH:
+        return Finding(check, "error", found, fix)
+    return Finding(check, "warning", f"{found}; but {least} pairs of pictures are too few to be sure", fix)
 
 
 def film(episode: Episode) -> Film:
     """An episode's pictures in grey, and where its end effector is projected."""
-    grey = episode.images().mean(-1) / 255
-    return Film(grey, episode.pixel.numpy(), episode.in_view.numpy())
+    count, (rows, columns) = min(len(episode), LONGEST), episode.image_size
+    size = (rows, columns) if rows <= ROWS else (ROWS, max(1, round(columns * ROWS / rows)))
+    grey = np.empty((count, *size), np.float32)
+    for first in range(0, count, BLOCK):
+        images = torch.from_numpy(episode.images(range(first, min(first + BLOCK, count))))
+        grey[first : first + BLOCK] = resize_images(images, size).numpy().mean(-1, dtype=np.float32) / 255
+    pixel = episode.pixel[:count].numpy() * [size[1] / columns, size[0] / rows]
+    return Film(grey, pixel, episode.in_view[:count].numpy())
 
 
 def motion_pairs(films: Sequence[Film], shift: int = 0) -> Pairs:
@@ -174,11 +196,11 @@ def fit(pairs: Pairs) -> Fit:
             explained.append(((patch - stayed) ** 2).sum() - ((patch - moved) ** 2).sum())
             change.append(most)
     if not np.sum(change) > 0:
-        return Fit(0.0, 1.0)
+        return Fit(0.0, 1.0, 0)
     explained, change = np.array(explained), np.array(change)
     share = explained.sum() / change.sum()
     error = np.linalg.norm(explained - share * change) / change.sum()
-    return Fit(float(share), float(error))
+    return Fit(float(share), float(error), len(change))
 
 
 def _radius(images: Float[np.ndarray, "n h w"]) -> int:

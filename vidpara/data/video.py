@@ -24,6 +24,8 @@ from vidpara.cli import UserError
 from vidpara.types import Float, UInt8
 
 Decoder = Literal["pyav", "decord"]
+WHOLE = 0.95
+"""Share of the frames that a header announces which must be there; some count one that is never shown."""
 EXACT = 1e-4
 """Seconds by which the time of a frame that a file is known to hold may be off: rounding."""
 
@@ -73,6 +75,8 @@ def read_frames(
                 f"{file}: a frame at {wanted:.4f} s is wanted, the nearest one is at {shown:.4f} s; the file is "
                 "shorter than its metadata say, or they name wrong offsets: copy or export the data anew"
             )
+    if len(sizes := {image.shape[:2] for _, image in found}) > 1:
+        raise UserError(f"{file} has frames of different sizes, {sorted(sizes)}; encode it anew at one size")
     return np.stack([image for _, image in found])[back]
 
 
@@ -128,6 +132,10 @@ def frame_times(file: Path) -> tuple[Float[np.ndarray, "n"], tuple[int, int]]:
         times = ticks * float(stream.time_base)
         usual = float(1 / stream.average_rate) if stream.average_rate else math.inf
         gap = float(np.median(np.diff(times))) if len(times) > 1 else usual
+        if len(ticks) < WHOLE * stream.frames:
+            raise UserError(
+                f"{file} holds {len(ticks)} frames, its header says {stream.frames}; it is truncated: copy it anew"
+            )
         end = _end(container, stream)
         if end - times[-1] > 2.5 * gap:  # containers that may be cut anywhere, as mkv and webm
             raise UserError(

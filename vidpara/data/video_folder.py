@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from vidpara.cli import UserError
 from vidpara.data.ahead import ahead
-from vidpara.data.episode import Episode, OnError, readable, video_only
+from vidpara.data.episode import Episode, OnError, once, readable, video_only
 from vidpara.data.video import Decoder, VideoFrames, frame_times
 from vidpara.data.video_index import Known, VideoIndex
 
@@ -15,8 +16,14 @@ SUFFIXES = (".avi", ".mkv", ".mp4", ".webm")
 
 def videos_in(folder: Path) -> list[Path]:
     """The folder's videos, by name; hidden files are left alone."""
-    found = (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
-    return sorted(path for path in found if not path.name.startswith("."))
+    found, seen = [], set()
+    for here, folders, names in os.walk(folder, followlinks=True):
+        if (place := os.path.realpath(here)) in seen:  # links may lead in a circle
+            folders.clear()
+            continue
+        seen.add(place)
+        found += [Path(here, name) for name in names if not name.startswith(".")]
+    return once(path for path in found if path.suffix.lower() in SUFFIXES and path.is_file())
 
 
 def read_videos(
