@@ -68,7 +68,7 @@ def test_demos_come_in_the_order_of_their_numbers(tmp_path):
 
 
 def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(UserError, match=r"none\.hdf5 is no file; give the path"):
+    with pytest.raises(UserError, match=r"none\.hdf5 does not exist; give the path"):
         read_episodes(tmp_path / "none.hdf5")
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.training.test_trainer import ROOT, launch
+from tests.training.launching import ROOT, launch
 from vidpara.cli import UserError
 from vidpara.training.processes import first_only
 

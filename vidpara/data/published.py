@@ -48,7 +48,7 @@ def camera_of(model: str, name: str, rows: int, columns: int) -> Camera:
         raise UserError(
             f"the model has no camera '{name}' that stays in place; those that do: {sorted(fixed)}"
         )
-    strange = sorted(fixed[name].keys() - READ)
+    strange = sorted(set(fixed[name].keys()) - READ)
     if strange or root.find("default//camera") is not None:
         raise UserError(
             f"the model says where camera '{name}' is by {strange or 'a default class'}; only {sorted(READ)} are read: "

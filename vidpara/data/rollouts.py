@@ -241,7 +241,7 @@ def open_file(path: Path) -> h5py.File:
     """
     if not path.is_file():
         raise UserError(
-            f"rollout file {path} is no file; give the path of one, or run stages/collect_rollouts.py"
+            f"rollout file {path} does not exist; give the path of one, or run stages/collect_rollouts.py"
         )
     try:
         return h5py.File(path, "r")
