@@ -17,11 +17,12 @@ from vidpara.hub import prepare_push, push
 from vidpara.policy import VideoPolicy
 from vidpara.run_folder import save_card, save_policy
 from vidpara.training.optimizer import ParamGroup
-from vidpara.training.processes import processes
+from vidpara.training.processes import launched, processes
 from vidpara.training.sharding import check_launch
 from vidpara.training.trainer import train
 
 
+@launched()
 def run(config: TrainPolicyConfig, argv: list[str]) -> None:
     if config.plan:
         print(memory.report(config, config.plan))

@@ -17,6 +17,7 @@ install_import_hook("vidpara", "typechecking.check")
 import hypothesis  # noqa: E402
 import pytest  # noqa: E402
 import torch  # noqa: E402
+from accelerate.state import AcceleratorState  # noqa: E402
 
 hypothesis.settings.register_profile("vidpara", deadline=None, derandomize=True, max_examples=50)
 hypothesis.settings.load_profile("vidpara")
@@ -29,3 +30,9 @@ def deterministic() -> None:
 
 def pytest_configure() -> None:
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", 2)))
+
+
+@pytest.fixture(autouse=True)
+def no_precision_of_another_test() -> None:
+    """Accelerate keeps the first precision that a process asks for; runs of other tests may have asked for another."""
+    AcceleratorState._reset_state()

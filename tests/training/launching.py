@@ -8,18 +8,32 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
+
 ROOT = Path(__file__).parents[2]
 TINY = Path(__file__).with_name("tiny.py")
 POCKET = Path(__file__).with_name("pocket.py")
 
 
 def launch(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run Python with this command; one that hangs is ended with all the processes that it started.
+
+    `subprocess.run` would end the launcher alone and go on waiting for the processes that hold its output open.
+    """
     path = os.pathsep.join((str(ROOT), str(ROOT / "tests")))
-    return subprocess.run(
+    with subprocess.Popen(
         [sys.executable, *command],
         env=os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"} | environment,
-        capture_output=True, text=True, start_new_session=True, check=False, timeout=300,
-    )  # fmt: skip
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    ) as started:  # fmt: skip
+        try:
+            said, errors = started.communicate(timeout=300)
+        except BaseException:
+            launcher = psutil.Process(started.pid)
+            for each in (*launcher.children(recursive=True), launcher):
+                each.kill()
+            raise
+    return subprocess.CompletedProcess(command, started.returncode, said, errors)
 
 
 def launch_two(

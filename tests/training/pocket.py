@@ -20,7 +20,7 @@ from vidpara.evaluation.evaluators import ActionErrors, ImaginedPlans
 from vidpara.memory import shaped_autoencoder
 from vidpara.policy import VideoPolicy
 from vidpara.training.optimizer import ParamGroup
-from vidpara.training.processes import processes
+from vidpara.training.processes import launched, processes
 from vidpara.training.sampler import Piece, Share
 from vidpara.training.sharding import check_launch
 from vidpara.training.trainer import train
@@ -68,6 +68,7 @@ def fit(config: TrainPolicyConfig, argv: list[str]) -> None:
     )  # fmt: skip
 
 
+@launched()
 def stage(config: TrainPolicyConfig, argv: list[str]) -> None:
     check_launch(config.trainer, config.optimizer)
     fit(config, argv)

@@ -24,6 +24,7 @@ from vidpara.cli import UserError, dump, main
 from vidpara.config import LossConfig, OptimizerConfig, TrainerConfig
 from vidpara.training.evaluation import Evaluator
 from vidpara.training.optimizer import ParamGroup
+from vidpara.training.processes import launched
 from vidpara.training.trainer import train
 
 
@@ -132,6 +133,7 @@ def numbers(model: nn.Module, step: int) -> Iterator[tuple[str, float | Path]]:
     yield "first_weight", float(next(model.parameters()).flatten()[0])
 
 
+@launched()
 def stage(config: TinyConfig, argv: list[str]) -> None:
     if os.environ.get("TINY_APART"):
         config = replace(config, run=config.run / os.environ["RANK"])

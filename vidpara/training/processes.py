@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 
 import torch
@@ -38,6 +39,20 @@ def processes() -> PartialState:
             "or Accelerator before vidpara.training.processes.processes()"
         )
     return state
+
+
+@contextlib.contextmanager
+def launched() -> Iterator[None]:
+    """Around what is launched in one process or many: in the end they part in an orderly way.
+
+    Left to the interpreter's exit, gloo's threads can outlive what they work on: now and then a process of a finished
+    training aborts, and its launcher reports a failure (torch 2.13). An error ends a process without ceremony, since
+    the others may not come.
+    """
+    yield
+    if torch.distributed.is_initialized():
+        processes().wait_for_everyone()
+        torch.distributed.destroy_process_group()
 
 
 def first_only(act: Callable[[], object]) -> None:
