@@ -2,7 +2,7 @@
 
 Random weights of the published shape, so nothing is downloaded. Matmul peak and copy bandwidth of this very GPU;
 forward, and forward and backward, at 7 x 320 x 576 and 14 x 256 x 256, eager, channels last, compiled and as a CUDA
-graph; peak memory with no checkpointing, diffusers' and ours, beside what `--plan` counts; the cost of optimiser and
+graph; peak memory with no checkpointing, diffusers' and our two, beside what `--plan` counts; the cost of optimiser and
 average; the latency of a policy's whole look with and without imagination. The goal is 45 % of the matmul peak in
 training. A part that does not fit is reported as such and the rest goes on.
 
@@ -129,15 +129,15 @@ def capture(run: Callable[..., Any], given: tuple[torch.Tensor, ...]) -> Callabl
 
 
 def memory(size: str) -> Iterator[dict[str, Any]]:
-    """Peak of a step's activations in three ways, beside the number of bytes that counting gives."""
-    for mode in ("none", "diffusers", "layers"):
+    """Peak of a step's activations in four ways, beside the number of bytes that counting gives."""
+    for mode in ("none", "diffusers", "finest", "layers"):
         row: dict[str, Any] = {"size": size, "checkpointing": mode}
         with part(row, "peak"):
-            unet = build(shortcut=mode == "layers").train()
+            unet = build(shortcut=mode in ("finest", "layers")).train()
             if mode == "diffusers":
                 unet.enable_gradient_checkpointing()
-            if mode == "layers":
-                checkpoint_layers(unet)
+            if mode in ("finest", "layers"):
+                checkpoint_layers(unet, mode)
             given = inputs(size, 1)
             with autocast():
                 saved = activations(unet, lambda unet=unet, given=given: unet(*given, return_dict=False))

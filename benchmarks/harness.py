@@ -22,6 +22,11 @@ RESULTS = Path(__file__).parents[1] / "results/benchmarks"
 PAIRS = 5
 
 
+def clock() -> float:
+    """Seconds: of the processor where it computes, which other processes' work does not lengthen, else of the wall."""
+    return time.perf_counter() if torch.cuda.is_available() else time.process_time()
+
+
 def interleaved(
     a: Callable[[], Any], b: Callable[[], Any], pairs: int = PAIRS
 ) -> tuple[list[float], list[float]]:

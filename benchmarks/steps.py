@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import tempfile
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from benchmarks import policies
+from benchmarks.harness import clock
 from vidpara.config import LossConfig, OptimizerConfig, TrainerConfig
 from vidpara.training.optimizer import ParamGroup
 from vidpara.training.trainer import train
@@ -46,7 +46,7 @@ def seconds_of_steps(
 
     def stamped(batch: Batch) -> dict[str, torch.Tensor]:
         if model.training:
-            stamps.append(time.perf_counter())
+            stamps.append(clock())
         return forward(batch)
 
     model.forward = stamped

@@ -1,8 +1,9 @@
-"""A plain fine-tuning step of Stable Video Diffusion over ours.
+"""A plain fine-tuning step of Stable Video Diffusion over ours, at the same memory.
 
 Theirs: diffusers' UNet with its gradient checkpointing, autoencoder and image encoder run on every batch, AdamW and
-Accelerate. Ours: the trainer on cached latents, with our checkpointing (ratio) and with none (`without`). Small models
-of SVD's classes; the encoders' share of a forward's FLOPs is about that at 14 x 256 x 256, where it is 1 (`encoders`).
+Accelerate. Ours: the trainer on cached latents with `unet.checkpointing finest` (ratio), `layers` and `none`; `kept`
+are the GiB that each keeps for the backward pass. Small models of SVD's classes, with channels that double from level
+to level as SVD's do; the encoders' share of a forward's FLOPs (`encoders`) is that of 14 x 256 x 256, where it is 1.
 Building the cache is counted: 25,000 frames once in a run of 4,000 steps. Guard: the same loss on held-out clips after
 the same steps.
 """
@@ -11,7 +12,6 @@ from __future__ import annotations
 
 import copy
 import statistics
-import time
 
 import torch
 from accelerate import Accelerator
@@ -21,21 +21,23 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from benchmarks import policies
-from benchmarks.harness import PAIRS, report
+from benchmarks.harness import PAIRS, clock, report
 from benchmarks.steps import InMemory, seconds_of_steps
 from vidpara.config import DiffusionConfig, OptimizerConfig, TrainerConfig
 from vidpara.models.autoencoder import SVDAutoencoder
 from vidpara.models.checkpointing import checkpoint_layers
 from vidpara.models.cross_attention import use_single_token
 from vidpara.models.image_encoder import CLIPContext
+from vidpara.models.saved import activations
 from vidpara.models.svd import VideoModel
 from vidpara.training.optimizer import ParamGroup
 from vidpara.training.processes import on_cpu
 from vidpara.training.sampler import seed_step
 from vidpara.types import Batch
 
-FRAMES, SIZE, BATCH, STEPS = 7, 128, 1, 3
-WIDTHS, VAE_WIDTHS = (64, 128, 256, 256), (32, 64, 128, 128)
+FRAMES, SIZE, BATCH, STEPS = 7, 192, 1, 3
+WIDTHS, VAE_WIDTHS, VISION_LAYERS = (64, 128, 256, 256), (32, 64, 128, 128), 24
+KINDS = ("finest", "layers", "none")
 CACHED_FRAMES, RUN_STEPS = 25_000, 4_000
 SAME = 0.01
 """Relative difference of the held-out losses that half-precision latents and the order of sums may make."""
@@ -54,8 +56,8 @@ class Encoders(nn.Module):
         blocks = ("DownEncoderBlock2D",) * 4
         vae = AutoencoderKLTemporalDecoder(block_out_channels=VAE_WIDTHS, down_block_types=blocks)
         vision = CLIPVisionConfig(
-            hidden_size=256, intermediate_size=1024, num_hidden_layers=6, num_attention_heads=4, projection_dim=1024,
-            patch_size=14, image_size=224,
+            hidden_size=256, intermediate_size=1024, num_hidden_layers=VISION_LAYERS, num_attention_heads=4,
+            projection_dim=1024, patch_size=14, image_size=224,
         )  # fmt: skip
         self.autoencoder, self.image_encoder = (
             SVDAutoencoder(vae),
@@ -81,8 +83,8 @@ def clips(frames: torch.Tensor, encoders: Encoders) -> Batch:
 
 def theirs(unet: UNetSpatioTemporalConditionModel, frames: torch.Tensor, encoders: Encoders) -> list[float]:
     """Seconds of each plain step; trains `unet`."""
+    prepare(unet, "theirs")
     model = video_model(unet, encoders).train()
-    unet.enable_gradient_checkpointing()
     accelerator = Accelerator(cpu=on_cpu())
     optimizer = torch.optim.AdamW(
         model.parameters(), OPTIMIZER.lr, OPTIMIZER.betas, weight_decay=OPTIMIZER.weight_decay
@@ -90,7 +92,7 @@ def theirs(unet: UNetSpatioTemporalConditionModel, frames: torch.Tensor, encoder
     model, optimizer = accelerator.prepare(model, optimizer)
     blank, seconds = policies.batch(policies.settings(), len(frames)), []
     for step in range(TRAINER.steps):
-        began = time.perf_counter()
+        began = clock()
         with torch.no_grad():
             latents, context = encoders(frames)
         seed_step(TRAINER, 0, step, 0)
@@ -100,17 +102,31 @@ def theirs(unet: UNetSpatioTemporalConditionModel, frames: torch.Tensor, encoder
         optimizer.step()
         optimizer.zero_grad()
         loss.item()
-        seconds.append(time.perf_counter() - began)
+        seconds.append(clock() - began)
     return seconds[1:]
 
 
-def ours(
-    unet: UNetSpatioTemporalConditionModel, batch: Batch, encoders: Encoders, checkpointing: bool
-) -> list[float]:
-    """Seconds of each of our steps; trains `unet`."""
+def prepare(unet: UNetSpatioTemporalConditionModel, kind: str) -> None:
+    """Make it ours, with this checkpointing, or theirs."""
+    if kind == "theirs":
+        unet.enable_gradient_checkpointing()
+        return
     use_single_token(unet)
-    if checkpointing:
-        checkpoint_layers(unet)
+    if kind == "finest" or kind == "layers":
+        checkpoint_layers(unet, kind)
+
+
+def kept(unet: UNetSpatioTemporalConditionModel, batch: Batch, encoders: Encoders, kind: str) -> float:
+    """GiB that a forward keeps for the backward pass."""
+    unet = copy.deepcopy(unet)
+    prepare(unet, kind)
+    model = video_model(unet, encoders).train()
+    return activations(model, lambda: model(batch)).bytes / 2**30
+
+
+def ours(unet: UNetSpatioTemporalConditionModel, batch: Batch, encoders: Encoders, kind: str) -> list[float]:
+    """Seconds of each of our steps; trains `unet`."""
+    prepare(unet, kind)
     model = video_model(unet, encoders).train()
     groups = [ParamGroup("video", list(model.parameters()), OPTIMIZER.lr, hidden=True)]
     return seconds_of_steps(model, InMemory(batch, BATCH), TRAINER, OPTIMIZER, {"video": 1.0}, groups)
@@ -135,28 +151,30 @@ if __name__ == "__main__":
     frames, unseen = torch.rand(2, BATCH, FRAMES, 3, SIZE, SIZE) * 2 - 1
     batch, held_out = clips(frames, encoders), clips(unseen, encoders)
     share = teraflops(lambda: encoders(frames)) / teraflops(lambda: held_out_loss(first, batch, encoders))
-    plain, cached, light = [], [], []
-    apart = []
+    memory = {kind: kept(first, batch, encoders, kind) for kind in ("theirs", *KINDS)}
+    plain, cached, apart = [], {kind: [] for kind in KINDS}, []
     for round_ in range(PAIRS + 1):
-        unets = [copy.deepcopy(first) for _ in range(3)]
-        spent = (
-            statistics.median(theirs(unets[0], frames, encoders)),
-            statistics.median(ours(unets[1], batch, encoders, checkpointing=False)),
-            statistics.median(ours(unets[2], batch, encoders, checkpointing=True)),
-        )
-        losses = [held_out_loss(unet, held_out, encoders) for unet in unets]
-        apart += [abs(loss / losses[0] - 1) for loss in losses[1:]]
-        began = time.perf_counter()
+        unets = {kind: copy.deepcopy(first) for kind in memory}
+        spent = {"theirs": statistics.median(theirs(unets["theirs"], frames, encoders))}
+        for kind in KINDS:
+            spent[kind] = statistics.median(ours(unets[kind], batch, encoders, kind))
+        losses = {kind: held_out_loss(unet, held_out, encoders) for kind, unet in unets.items()}
+        apart += [abs(losses[kind] / losses["theirs"] - 1) for kind in KINDS]
+        began = clock()
         with torch.no_grad():
             encoders(frames)
-        cache = (time.perf_counter() - began) / FRAMES / BATCH * CACHED_FRAMES / RUN_STEPS
+        cache = (clock() - began) / FRAMES / BATCH * CACHED_FRAMES / RUN_STEPS
         if round_:
-            for value, into in zip(spent, (plain, cached, light), strict=True):
-                into.append(value)
-            cached[-1] += cache
-            light[-1] += cache
-    without = statistics.median(x / y for x, y in zip(plain, cached, strict=True))
+            plain.append(spent["theirs"])
+            for kind, into in cached.items():
+                into.append(spent[kind] + cache)
+    ratios = {
+        kind: statistics.median(x / y for x, y in zip(plain, cached[kind], strict=True)) for kind in KINDS
+    }
     report(
-        "train_step", plain, light, "s a step", max(apart) < SAME, 1.5, without=round(without, 2),
+        "train_step", plain, cached["finest"], "s a step",
+        max(apart) < SAME, 1.5,
+        **{kind: round(ratios[kind], 2) for kind in KINDS[1:]},
+        kept={kind: round(value, 2) for kind, value in memory.items()},
         encoders=round(share, 2), losses_apart=float(f"{max(apart):.1g}"),
     )  # fmt: skip

@@ -112,8 +112,8 @@ def build_unet(config: UNetConfig, latent_channels: int, frames: int) -> UNetSpa
         use_single_token(unet)  # after the adapters, some of which have no effect then
     if config.channels_last:
         use_channels_last(unet)
-    if config.checkpointing:
-        checkpoint_layers(unet)
+    if config.checkpointing != "none":
+        checkpoint_layers(unet, config.checkpointing)
     if config.compile:
         for layer in layers(unet):
             layer.compile()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from dataclasses import replace
+from typing import Literal
 
 import pytest
 import torch
@@ -46,9 +47,9 @@ torch.testing.assert_close(traced(*given)[0], plain(*given)[0], rtol=1e-4, atol=
 """
 
 
-@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize("checkpointing", ["none", "finest", "layers"])
 def test_compiled_layers_give_the_features_and_gradients_of_plain_ones(
-    monkeypatch: pytest.MonkeyPatch, checkpointing: bool
+    monkeypatch: pytest.MonkeyPatch, checkpointing: Literal["none", "finest", "layers"]
 ):
     compiled: list[nn.Module] = []
 

@@ -30,8 +30,8 @@ CLIPS = 10
 FLAGS = (
     str(Path(__file__).parents[2] / "configs/policy/joint.yaml"), "--unet.channels", "32", "64",
     "--unet.attention", "False", "True", "--unet.layers_per_block", "1", "--policy.taps", "0", "1",
-    "--unet.checkpointing", "True", "--trainer.steps", "2", "--trainer.log_every", "1", "--trainer.validate_every", "1",
-    "--trainer.wandb", "disabled",
+    "--unet.checkpointing", "layers", "--trainer.steps", "2", "--trainer.log_every", "1",
+    "--trainer.validate_every", "1", "--trainer.wandb", "disabled",
 )  # fmt: skip
 
 
