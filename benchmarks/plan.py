@@ -25,10 +25,10 @@ from vidpara.memory import GIB, plan
 GPUS = 8
 PARTS = ("weights", "gradients", "optimizer", "average", "activations", "largest_block")
 CASES: dict[str, list[str]] = {
-    f"{overlay} {clips} {'layers' if checkpointed else 'no checkpointing'}": [
-        f"configs/{overlay}.yaml", "--trainer.batch_size", str(clips), "--unet.checkpointing", str(checkpointed),
+    f"{overlay} {clips} {which}": [
+        f"configs/{overlay}.yaml", "--trainer.batch_size", str(clips), "--unet.checkpointing", which,
     ]
-    for overlay in ("full", "full_256") for clips in (1, 4) for checkpointed in (False, True)
+    for overlay in ("full", "full_256") for clips in (1, 4) for which in ("none", "finest", "layers")
 }  # fmt: skip
 CASES["24 GB card"] = [
     "configs/full.yaml", "--trainer.batch_size", "1", "--trainer.accumulate", "4", "--optimizer.kind", "adamw8bit",
