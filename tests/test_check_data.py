@@ -18,7 +18,8 @@ SAMPLES = ROOT / "tests/data/samples"
 
 
 def check(output: Path, *words: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, ROOT / "stages/check_data.py", "--output", output, "--data.rollouts", *words]
+    stage, cache = ROOT / "stages/check_data.py", output.parent / "latents"
+    command = [sys.executable, stage, "--output", output, "--data.cache", cache, "--data.rollouts", *words]
     return subprocess.run([str(word) for word in command], capture_output=True, text=True, cwd=output.parent)
 
 

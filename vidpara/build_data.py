@@ -34,10 +34,10 @@ def build_clips(
     """
     episodes = list(readable((partial(long_enough, each, config.clip) for each in episodes), config.on_error))
     parts, cached = split(episodes, config), {}
-    for path in config.rollouts:
-        of_source = [episode for episode in episodes if episode.source == path]
+    for source in dict.fromkeys(episode.source for episode in episodes):  # whole sources may be left out
+        of_source = [episode for episode in episodes if episode.source == source]
         models = [autoencoder, image_encoder]
-        cached[path] = cache_frames(
+        cached[source] = cache_frames(
             of_source, autoencoder.encode, image_encoder, models, cache_folder(config), team, config.on_error,
             config.store,
         )  # fmt: skip
