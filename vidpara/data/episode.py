@@ -207,9 +207,10 @@ def labelled(
     if float(poses.gripper.min()) < -BEYOND or float(poses.gripper.max()) > 1 + BEYOND:
         low, high = float(poses.gripper.min()), float(poses.gripper.max())
         raise UserError(
-            f"{where} has gripper commands from {low:.2f} to {high:.2f}, where 0 is open and 1 closed: is it LIBERO's "
-            "column, from -1 to 1?"
+            f"{where} has gripper commands from {low:.2f} to {high:.2f}, where 0 is open and 1 closed; LIBERO's column "
+            "goes from -1 to 1, of LeRobotDatasets set --data.lerobot.gripper_open and gripper_closed"
         )
+    poses = poses._replace(gripper=poses.gripper.clamp(0, 1))
     size = size or stored_size
     lens = resize_camera(camera, stored_size, size)
     pixel = project(poses.position, Camera(lens.intrinsics[None], camera.world_from_camera[None]))

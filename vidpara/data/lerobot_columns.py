@@ -92,7 +92,7 @@ def poses_of(where: str, table: pa.Table, known: Sequence[str], config: LeRobotC
             f"{where}: column '{config.rotation}' holds no rotation as {config.rotation_as} ({error}); set "
             "--data.lerobot.rotation_as or --data.lerobot.rotation_at"
         ) from error
-    tensors = (torch.from_numpy(x).float() for x in (position, rotation, opening, gripper.clip(0, 1)))
+    tensors = (torch.from_numpy(x).float() for x in (position, rotation, opening, gripper))
     return Poses(*tensors, has_rotation=config.rotation != NONE)
 
 
