@@ -31,6 +31,9 @@ OPEN = 0.9
 class Frames(Protocol):
     """Where the frames of one episode are read from."""
 
+    @property
+    def file(self) -> Path: ...
+
     def read(self, moments: Sequence[int]) -> UInt8[np.ndarray, "n h w 3"]:
         """The frames of these moments, upright, in the size they are stored in."""
         ...
@@ -57,6 +60,10 @@ class Chosen:
 
     frames: Frames
     moments: Int[np.ndarray, "T"]
+
+    @property
+    def file(self) -> Path:
+        return self.frames.file
 
     def read(self, moments: Sequence[int]) -> UInt8[np.ndarray, "n h w 3"]:
         return self.frames.read(self.moments[np.asarray(moments)].tolist())
