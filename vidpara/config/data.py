@@ -102,5 +102,5 @@ class DataConfig:
     cache: Path | None = None
     """Folder of cached latents; by default beside the first source."""
     store: str = ""
-    """Folder, as a URL (s3://, gs://, file://), from which shards of latents are fetched, and where new ones are put: for
-    machines that share no disk."""
+    """Folder, as a URL (s3://, gs://, file://), from which shards of latents are fetched, and where new ones are put:
+    for machines that share no disk."""
