@@ -39,6 +39,7 @@ KINDS = {
     "matroska": ("libx264", {**H264, "g": "12", "bf": "3"}, "mkv"),
     "vp9": ("libvpx-vp9", {"g": "12", "deadline": "realtime", "cpu-used": "8"}, "webm"),
     "mpeg2": ("mpeg2video", {"g": "12", "bf": "2", "q:v": "4"}, "mkv"),
+    "quicktime": ("libx264", {**H264, "g": "12", "bf": "3"}, "mov"),
     "avi": ("mpeg4", {"g": "12", "bf": "2"}, "avi"),
 }  # fmt: skip
 
