@@ -250,6 +250,16 @@ def test_what_is_not_a_video_is_named(tmp_path, content):
         frame_times(file)
 
 
+def test_a_codec_that_nothing_here_decodes_is_named(tmp_path):
+    file = write(tmp_path / "video.mkv", *KINDS["matroska"][:2])
+    stored = file.read_bytes()
+    assert stored.count(b"V_MPEG4/ISO/AVC") == 1
+    file.write_bytes(stored.replace(b"V_MPEG4/ISO/AVC", b"V_NEWER/THAN/US"))
+    for ask in (frame_times, header, upright_size, lambda file: read_frames(file, np.zeros(1))):
+        with pytest.raises(UserError, match=r"video\.mkv holds a video of a codec that PyAV does not know"):
+            ask(file)
+
+
 def test_a_missing_video_is_named(tmp_path):
     with pytest.raises(UserError, match=r"none\.mp4 does not exist"):
         header(tmp_path / "none.mp4")
