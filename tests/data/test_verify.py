@@ -7,7 +7,7 @@ pipeline.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,9 +16,12 @@ import numpy as np
 import pytest
 from data.rollout_files import SIZE, write
 
+from vidpara.config import DataConfig
 from vidpara.data import verify_motion
+from vidpara.data.episode import Frames
 from vidpara.data.finding import Finding
 from vidpara.data.rollouts import read_episodes
+from vidpara.data.sources import read_sources
 from vidpara.data.verify import verify
 from vidpara.data.verify_pictures import Decoded, decode, pictures
 
@@ -172,12 +175,40 @@ def test_a_few_pictures_call_nothing_wrong(path):
     assert few["camera"].verdict == "warning" and "too few to be sure" in few["camera"].found
 
 
+def test_where_the_pictures_do_not_fit_the_likeliest_orientation_is_named():
+    """Two episodes of 64 rows, which are too few to be sure of anything."""
+    episodes = [
+        replace(episode, frames=UpsideDown(episode.frames))
+        for episode in read_sources(DataConfig(rollouts=(Path(__file__).parent / "samples/v2.1",)))
+    ]
+    findings = {finding.check: finding for finding in verify(episodes)}
+    assert findings["orientation"].verdict == findings["camera"].verdict == "warning"
+    assert findings["orientation"].fix == "look at them: store the pictures upside down?"
+
+
+@dataclass(frozen=True)
+class UpsideDown:
+    frames: Frames
+
+    @property
+    def file(self) -> Path:
+        return self.frames.file
+
+    def read(self, moments: Sequence[int]) -> np.ndarray:
+        return self.frames.read(moments)[:, ::-1].copy()
+
+    def fingerprint(self) -> str:
+        return self.frames.fingerprint()
+
+
 def test_long_and_large_videos_are_looked_at_in_parts(tmp_path):
     """Never more than some frames of an episode in memory, and pictures reduced."""
     asked = []
 
     @dataclass(frozen=True)
     class Counted:
+        file: Path = Path("long.mp4")
+
         def read(self, moments):
             asked.append(len(moments))
             return np.zeros((len(moments), 256, 320, 3), np.uint8)

@@ -235,7 +235,9 @@ def _stream(file: Path, container: Any) -> Any:
     stream = container.streams.video[0]
     codec = stream.codec_context
     if codec is None:
-        raise UserError(f"{file} holds a video of a codec that PyAV does not know; encode it anew, or copy it anew")
+        raise UserError(
+            f"{file} holds a video of a codec that PyAV does not know; encode it anew, or copy it anew"
+        )
     codec.thread_count = 1  # workers are many, cores are few
     if container.format.name == "avi" and codec.name in ("h264", "hevc") and codec.has_b_frames:
         raise UserError(
