@@ -233,6 +233,12 @@ def test_as_many_episodes_are_looked_at_as_there_may_be(path):
     """Eight of nine, not every second one."""
     episodes = [*read_episodes(path), *read_episodes(path)[:1]]
     assert next(iter(verify(episodes))).found.startswith("8 of 8 episodes decoded")
+    episodes[4] = replace(episodes[4], stored_size=(1, 1))  # the one that is not among them
+    assert next(iter(verify(episodes))).verdict == "ok"
+    of_all = next(iter(verify(episodes, count=0)))
+    assert (
+        of_all.verdict == "error" and "8 of 9 episodes decoded" in of_all.found and "demo_4" in of_all.found
+    )
 
 
 @pytest.mark.parametrize(("frames", "words"), [(6, "6 frames earlier"), (-6, "6 frames later")])
