@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
@@ -119,6 +120,17 @@ def test_which_episodes_there_are_does_not_depend_on_the_clip_of_an_earlier_run(
         config = replace(config, clip=clip)
         clips, held_out = build_clips(config, read_sources(config), Pixels(), ZeroContext(4))
         assert len(clips.episodes) == used and len(held_out)
+
+
+def test_workers_that_are_not_forked_are_sent_the_place_of_the_latents_and_not_the_latents(path, tmp_path):
+    config = DataConfig(rollouts=(path,), validation_demos=1, cache=tmp_path / "cache")
+    clips, _ = build_clips(config, read_sources(config), Pixels(), ZeroContext(4))
+    latents = sum(file.stat().st_size for file in (tmp_path / "cache").glob("*/latents.f16"))
+    sent = pickle.dumps(clips)
+    assert len(sent) < latents / 2
+    there = pickle.loads(sent)
+    assert torch.equal(there[50].latents, clips[50].latents) and len(there) == len(clips)
+    assert isinstance(there.frames[0].latents, np.memmap) and there.frames[0] is there.frames[1]
 
 
 def summed(path: Path, folder: Path, url: str) -> float:

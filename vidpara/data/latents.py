@@ -70,6 +70,14 @@ class CachedFrames(NamedTuple):
     unreadable: dict[str, str] | None = None
     """Why, of each episode that is not there."""
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Files that are mapped are mapped again: a worker that is not forked would be sent what they hold."""
+        parts = (self.latents, self.context)
+        if not all(isinstance(part, np.memmap) for part in parts):
+            return CachedFrames, tuple(self)
+        files = [(Path(part.filename), list(part.shape)) for part in parts]
+        return _opened, (*files, self.first, self.unreadable)
+
 
 def to_float(images: UInt8[np.ndarray, "n h w 3"]) -> Float[Tensor, "n 3 h w"]:
     """uint8 frames -> float in [-1, 1], channels first."""
@@ -146,8 +154,17 @@ def cache_frames(
     index = _index(path)
     if unreadable := index.get("unreadable"):
         _left_out(unreadable, len(episodes), on_error, first_one)
-    latents, context = (_mapped(path / file, index[file.split(".")[0]]) for file in FILES)
-    return CachedFrames(latents, context, index["first"], unreadable)
+    files = [(path / file, index[file.split(".")[0]]) for file in FILES]
+    return _opened(*files, index["first"], unreadable)
+
+
+def _opened(
+    latents: tuple[Path, list[int]],
+    context: tuple[Path, list[int]],
+    first: dict[str, int],
+    unreadable: dict[str, str] | None,
+) -> CachedFrames:
+    return CachedFrames(_mapped(*latents), _mapped(*context), first, unreadable)
 
 
 def _mapped(file: Path, shape: list[int]) -> Float[np.ndarray, "n ..."]:
