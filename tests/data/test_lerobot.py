@@ -364,6 +364,8 @@ def test_a_wrong_description_is_named(edit, message, folder):
         ({"lerobot": LeRobotConfig(rotation_as="matrix")}, r"'observation.state' holds 8 values a row"),
         ({"lerobot": LeRobotConfig(rotation="camera.agentview.intrinsics", rotation_at=0, rotation_as="matrix")},
          r"holds no rotation as matrix"),
+        ({"lerobot": LeRobotConfig(rotation_as="quaternion_xyzw")}, r"as quaternion_xyzw \(rows are not of length one"),
+        ({"lerobot": LeRobotConfig(rotation_as="quaternion_wxyz")}, r"as quaternion_wxyz \(rows are not of length one"),
         ({"lerobot": LeRobotConfig(gripper_closed=0.0)}, r"gripper commands from 0\.00 to 2\.00.*gripper_closed"),
     ],
 )  # fmt: skip

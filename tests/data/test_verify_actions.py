@@ -123,6 +123,9 @@ def test_rotations_that_are_read_as_something_else_are_warned_of(change):
     assert finding.verdict == "warning" and "--data.lerobot.rotation_as" in finding.fix
 
 
-def test_a_hand_that_is_not_told_to_turn_is_not_judged():
-    still = [each._replace(command=0 * each.command) for each in turnings()]
+def test_a_hand_that_hardly_turns_is_not_judged_and_one_that_turns_untold_is_warned_of():
+    untold = [each._replace(command=0 * each.command) for each in turnings()]
+    finding = rotations(untold)
+    assert finding.verdict == "warning" and "x and y and z, and the command" in finding.found
+    still = [each._replace(rotation=each.rotation[:1].repeat(ROWS, 0)) for each in turnings()]
     assert rotations(still).verdict == "left out"

@@ -111,9 +111,13 @@ def rotations(turnings: Sequence[Turning]) -> Finding:
     """
     followed = [Followed(_turns(each.rotation), each.command[1:]) for each in turnings]
     turned, told = _spreads(followed)
-    used = [axis for axis in range(3) if turned[axis] > TURNS and told[axis] > 0]
+    used = [axis for axis in range(3) if turned[axis] > TURNS]
     if not used:
-        return Finding("rotations", "left out", "the hand hardly turns, or is not told to")
+        return Finding("rotations", "left out", "the hand hardly turns")
+    if untold := [AXES[axis] for axis in used if told[axis] == 0]:
+        found = f"the hand turns about {' and '.join(untold)}, and the command for it never changes"
+        fix = "are the rotations read from the right numbers (--data.lerobot.rotation_at), and as what they are?"
+        return Finding("rotations", "warning", found, fix)
     match = _match(followed, used)
     found = f"the hand's turning follows the commands {match.said}"
     fix = (
