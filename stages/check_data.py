@@ -17,20 +17,20 @@ from vidpara.report import data_page, sanity
 
 def run(config: CheckConfig, argv: list[str]) -> None:
     findings: dict[str, list[Finding]] = {}
-    episodes: list[Episode] = []
-    for source, found, checks in check_each(config.data, config.replay):
+    read: list[Episode] = []
+    for source, found, checks in check_each(config):
         print(source.name)
         findings[str(source.name)] = [told(each) for each in checks]
-        episodes += found
+        read += found
     print("all sources")
-    episodes, checks = check_all(episodes, config.data)
+    episodes, checks = check_all(read, config.data)
     head, acting = None, [episode for episode in episodes if episode.labelled]
     if acting:
         head = PixelHead(32, config.data.clip.frames - 1, config.head, workspace(episodes))
         checks.append(sanity.judge(sanity.round_trip(acting, head), config.head))
     findings["all sources"] = [told(each) for each in checks]
     config.output.mkdir(parents=True, exist_ok=True)
-    page = data_page.write(config.output, findings, sanity.draw(episodes, head, config))
+    page = data_page.write(config.output, findings, sanity.draw(episodes or read, head, config))
     wrong = [each for found in findings.values() for each in found if each.verdict == "error"]
     if wrong:
         names = ", ".join(each.check for each in wrong)

@@ -66,7 +66,7 @@ def test_without_the_simulator_the_replay_is_left_out_with_the_extra_to_install(
 
 
 def test_zero_demos_turn_the_replay_off(tmp_path):
-    assert list(found(write(tmp_path / "rollouts.hdf5"), demos=0)) == ["actions"]
+    assert list(found(write(tmp_path / "rollouts.hdf5"), demos=0)) == ["actions", "rotations"]
 
 
 @pytest.mark.parametrize(

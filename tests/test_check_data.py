@@ -18,7 +18,8 @@ SAMPLES = ROOT / "tests/data/samples"
 
 
 def check(output: Path, *words: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, ROOT / "stages/check_data.py", "--output", output, "--data.rollouts", *words]
+    stage, cache = ROOT / "stages/check_data.py", output.parent / "latents"
+    command = [sys.executable, stage, "--output", output, "--data.cache", cache, "--data.rollouts", *words]
     return subprocess.run([str(word) for word in command], capture_output=True, text=True, cwd=output.parent)
 
 
@@ -73,6 +74,12 @@ def test_all_that_is_wrong_is_found_at_once_and_shown(tmp_path):
     assert of_dataset["videos"]["verdict"] == of_dataset["frames"]["verdict"] == "error"
     assert found[str(rollouts)]["reading"]["verdict"] == "ok"
     assert "mix image sizes" in found["all sources"]["together"]["found"]
+    assert (tmp_path / "out/sheet.png").is_file()  # of what can be read, though no training takes it together
+
+
+def test_numbers_below_zero_are_one_line(tmp_path):
+    done = check(tmp_path / "out", SAMPLES / "v3.0", "--decode", "-1")
+    assert done.returncode == 2 and done.stderr.count("\n") == 1 and "--decode" in done.stderr
 
 
 def test_a_configuration_that_names_no_source_is_one_line(tmp_path):

@@ -11,7 +11,8 @@ from vidpara.cli import UserError
 from vidpara.config import DataConfig
 from vidpara.data.clips import Clips, long_enough, split
 from vidpara.data.episode import Episode, readable
-from vidpara.data.latents import ALONE, Team, cache_frames
+from vidpara.data.latents import ALONE, Team
+from vidpara.data.shards import cache_source
 from vidpara.data.sources import cache_folder
 from vidpara.models.autoencoder import Autoencoder
 from vidpara.training.sampler import Piece, Share
@@ -34,19 +35,19 @@ def build_clips(
     """
     episodes = list(readable((partial(long_enough, each, config.clip) for each in episodes), config.on_error))
     parts, cached = split(episodes, config), {}
-    for path in config.rollouts:
-        of_source = [episode for episode in episodes if episode.source == path]
+    for source in dict.fromkeys(episode.source for episode in episodes):  # whole sources may be left out
+        of_source = [episode for episode in episodes if episode.source == source]
         models = [autoencoder, image_encoder]
-        cached[path] = cache_frames(
+        cached[source] = cache_source(
             of_source, autoencoder.encode, image_encoder, models, cache_folder(config), team, config.on_error,
             config.store,
         )  # fmt: skip
-    seen = [episode for episode in episodes if episode.name in cached[episode.source].first]
+    seen = [episode for episode in episodes if episode.name in cached[episode.source]]
     training, others, held_out = parts if len(seen) == len(episodes) else split(seen, config)
     unlabelled = [episode for episode in others if config.unlabelled or not episode.labelled]
 
     def clips(chosen: list[Episode], shift: int, without: int) -> Clips:
-        frames = [cached[episode.source] for episode in chosen]
+        frames = [cached[episode.source][episode.name] for episode in chosen]
         return Clips(chosen, frames, config.clip, shift, config.until, without)
 
     validation = clips(held_out, 0, 0)

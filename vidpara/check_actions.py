@@ -10,30 +10,41 @@ from vidpara.cli import MissingError, UserError
 from vidpara.data.episode import Episode
 from vidpara.data.finding import Finding
 from vidpara.data.lerobot import download, is_lerobot, read_column
-from vidpara.data.rollouts import is_stored, read_actions, stored
+from vidpara.data.rollouts import GRIPPER_COMMAND, is_stored, read_actions, stored
 from vidpara.data.source_file import Source, is_hub_id
 from vidpara.data.stored import read_stored
-from vidpara.data.verify_actions import Motion, actions
+from vidpara.data.verify_actions import Motion, Turning, actions, rotations
 from vidpara.simulation.replay import Replay, replay
+from vidpara.types import Float
 
 LOST = 0.02
 """Metres, on average, from which a replay without an explanation is worth a word."""
 
 
 def check_actions(source: Source, episodes: Sequence[Episode], demos: int) -> Iterator[Finding]:
-    """Both checks of one source; `demos` are carried out, of LIBERO files alone."""
+    """All checks of one source's commands; those of `demos` are carried out, of LIBERO files alone."""
     labelled = [episode for episode in episodes if episode.labelled]
     if not labelled:
         return
-    motions = _motions(source, labelled)
+    told = _commands(source, labelled)
     without = Finding("actions", "left out", "no command of three numbers or more for each of the poses")
+    motions = [Motion(command[:, :3], each.position.double().numpy()) for each, command in told]
     yield actions(motions) if motions else without
+    turnings = [
+        Turning(command[:, 3:6], each.rotation.double().numpy())
+        for each, command in told
+        if each.has_rotation and command.shape[1] > GRIPPER_COMMAND
+    ]
+    if turnings:
+        yield rotations(turnings)
     if demos > 0:
         yield _replay(labelled, demos)
 
 
-def _motions(source: Source, episodes: Sequence[Episode]) -> list[Motion]:
-    """Commands and positions of the episodes whose rows are as many: not those on another clock than the file's."""
+def _commands(source: Source, episodes: Sequence[Episode]) -> list[tuple[Episode, Float[np.ndarray, "T n"]]]:
+    """Episodes with their commands, where there is one of three numbers or more for each row: not on another clock than
+    the file's.
+    """
     if is_stored(episodes[0]):
         commands = {episode.name: read_actions(episode) for episode in episodes}
     else:
@@ -45,7 +56,7 @@ def _motions(source: Source, episodes: Sequence[Episode]) -> list[Motion]:
     for episode in episodes:
         command = commands.get(episode.name)
         if command is not None and len(command) == len(episode) > 1 and command.shape[1] >= 3:
-            found.append(Motion(command[:, :3].astype(np.float64), episode.position.double().numpy()))
+            found.append((episode, command.astype(np.float64)))
     return found
 
 

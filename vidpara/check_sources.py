@@ -7,7 +7,7 @@ from functools import partial
 
 from vidpara.check_actions import check_actions
 from vidpara.cli import UserError
-from vidpara.config import DataConfig
+from vidpara.config import CheckConfig, DataConfig
 from vidpara.data import headers
 from vidpara.data.clips import long_enough
 from vidpara.data.episode import Episode, readable
@@ -20,22 +20,23 @@ SHOWN = 5
 """What cannot be read is named so many times, and counted."""
 
 
-def check_each(config: DataConfig, replay: int) -> Iterator[tuple[Source, list[Episode], Iterator[Finding]]]:
-    """Each source with the episodes of it that can be read, and its findings as they come; `replay` demos are carried
-    out in the simulator.
+def check_each(config: CheckConfig) -> Iterator[tuple[Source, list[Episode], Iterator[Finding]]]:
+    """Each source with the episodes of it that can be read, and its findings as they come.
 
     Raises:
-        UserError: `data.rollouts` names no sources.
+        UserError: `data.rollouts` names no sources, or a number is below 0.
     """
-    check_settings(config)
-    for source in sources_of(config):
+    if min(config.decode, config.replay, config.demos) < 0:
+        raise UserError("--decode, --replay and --demos say how many episodes; give 0 or more")
+    check_settings(config.data)
+    for source in sources_of(config.data):
         unreadable: list[UserError] = []
         try:
-            episodes = read_source(source, config, unreadable)
+            episodes = read_source(source, config.data, unreadable)
         except UserError as error:
             episodes = []
             unreadable.append(error)
-        yield source, episodes, _check(source, episodes, unreadable, replay)
+        yield source, episodes, _check(source, episodes, unreadable, config)
 
 
 def check_all(episodes: list[Episode], config: DataConfig) -> tuple[list[Episode], list[Finding]]:
@@ -57,14 +58,14 @@ def check_all(episodes: list[Episode], config: DataConfig) -> tuple[list[Episode
 
 
 def _check(
-    source: Source, episodes: list[Episode], unreadable: Sequence[UserError], replay: int
+    source: Source, episodes: list[Episode], unreadable: Sequence[UserError], config: CheckConfig
 ) -> Iterator[Finding]:
     yield reading(episodes, unreadable)
     if not episodes:
         return
     yield from headers.check(episodes)
-    yield from verify(episodes)
-    yield from check_actions(source, episodes, replay)
+    yield from verify(episodes, config.decode)
+    yield from check_actions(source, episodes, config.replay)
 
 
 def reading(episodes: Sequence[Episode], unreadable: Sequence[UserError]) -> Finding:

@@ -176,6 +176,8 @@ def test_commands_lead_and_measured_grippers_do_not(tmp_path):
     assert torch.equal(leads[1:], measured[:-1]) and not torch.equal(leads, measured)
     inverted = LeRobotConfig(gripper_open=1.0, gripper_closed=-1.0)
     assert torch.equal(read(SAMPLES / "v3.0", lerobot=inverted)[0].gripper, 1 - leads)
+    a_little_beyond = LeRobotConfig(gripper_closed=0.95)
+    assert read(SAMPLES / "v3.0", lerobot=a_little_beyond)[0].gripper.max() == 1
 
 
 def test_images_in_rows_are_read_like_videos(folder, version):
@@ -362,6 +364,9 @@ def test_a_wrong_description_is_named(edit, message, folder):
         ({"lerobot": LeRobotConfig(rotation_as="matrix")}, r"'observation.state' holds 8 values a row"),
         ({"lerobot": LeRobotConfig(rotation="camera.agentview.intrinsics", rotation_at=0, rotation_as="matrix")},
          r"holds no rotation as matrix"),
+        ({"lerobot": LeRobotConfig(rotation_as="quaternion_xyzw")}, r"as quaternion_xyzw \(rows are not of length one"),
+        ({"lerobot": LeRobotConfig(rotation_as="quaternion_wxyz")}, r"as quaternion_wxyz \(rows are not of length one"),
+        ({"lerobot": LeRobotConfig(gripper_closed=0.0)}, r"gripper commands from 0\.00 to 2\.00.*gripper_closed"),
     ],
 )  # fmt: skip
 def test_settings_that_do_not_fit_name_what_there_is(settings, message):

@@ -23,6 +23,7 @@ from vidpara.data import latents
 from vidpara.data.clips import Clips, corners_first, split, workspace
 from vidpara.data.latents import CachedFrames, cache_frames, to_float
 from vidpara.data.rollouts import read_episodes
+from vidpara.data.shards import cache_source
 from vidpara.models.image_encoder import ZeroContext
 
 
@@ -271,14 +272,16 @@ def test_frames_are_encoded_once_and_again_when_the_source_changes(path, capsys)
 
     folder = path.parent / "latents"
     episodes = read_episodes(path)
-    first = cache_frames(episodes, encode, ZeroContext(4), [], folder)
-    again = cache_frames(episodes, encode, ZeroContext(4), [], folder)
+    first = cache_source(episodes, encode, ZeroContext(4), [], folder)["demo_0"]
+    again = cache_source(episodes, encode, ZeroContext(4), [], folder)["demo_0"]
     assert sum(calls) == 3 * FRAMES and np.array_equal(first.latents, again.latents)
+    cache_source(read_episodes(path)[:2], encode, ZeroContext(4), [], folder)  # of the same state of the file
+    assert "as it was before" not in capsys.readouterr().err
     write(path, demos=2)
-    cache_frames(read_episodes(path), encode, ZeroContext(4), [], folder)
-    assert sum(calls) == 5 * FRAMES
-    (old,) = [line for line in capsys.readouterr().err.splitlines() if "as it was before" in line]
-    assert Path(old.split()[0]) in folder.iterdir()
+    cache_source(read_episodes(path), encode, ZeroContext(4), [], folder)
+    assert sum(calls) == 7 * FRAMES
+    old = [line for line in capsys.readouterr().err.splitlines() if f"is of {path} as it was before" in line]
+    assert len(old) == 2 and all(Path(line.split()[0]) in folder.iterdir() for line in old)
 
 
 def test_an_interrupted_encoding_goes_on_where_it_stopped(path):

@@ -76,6 +76,11 @@ def test_a_folder_of_videos_is_one_episode_a_video(videos):
     assert abs(episodes[1].images([20])[0].astype(int) - drift(21, 1)[20]).mean() < 3
 
 
+def test_suffixes_of_videos_may_be_of_phones_and_in_capitals(videos):
+    (videos / "a/clip.mp4").rename(videos / "a/IMG_1.MOV")
+    assert [episode.name for episode in read(videos)] == ["a/IMG_1.MOV", "b/clip.mp4"]
+
+
 def test_an_episode_without_actions_has_nothing_that_is_not_finite(videos):
     episode = read(videos, size=(40, 30))[0]
     camera = Camera(episode.camera.intrinsics[None], episode.camera.world_from_camera[None])

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from tests.data.rollout_files import drift, write
-from vidpara.build_data import build_clips
+from vidpara.build_data import build_clips, build_shares
 from vidpara.cli import UserError
 from vidpara.config import DataConfig
 from vidpara.data import headers
@@ -149,6 +149,33 @@ def test_a_truncated_video_is_left_out_named_and_counted_when_that_is_asked_for(
         assert said.count("skipped: ") == 1 and "episode_000001.mp4" in said and "1 of 2 were skipped" in said
     with pytest.raises(UserError, match=r"episode_000001\.mp4"):  # the cache is there, and does not hide it
         build_clips(replace(config, on_error="error"), episodes, Pixels(), ZeroContext(4))
+
+
+@pytest.mark.parametrize("damage", ["missing", "no file of it", "episodes", "too short"])
+def test_a_whole_source_is_left_out_of_a_mixture_when_that_is_asked_for(tmp_path, capsys, damage):
+    """In the middle of three, with weights: training goes on with the other two."""
+    before, bad, after = write(tmp_path / "a.hdf5"), tmp_path / "bad.hdf5", tmp_path / "c"
+    write_mp4(after / "clip.mp4", drift(30, 0), 20, 10)
+    match damage:
+        case "no file of it":
+            bad.write_bytes(b"no HDF5")
+        case "episodes":
+            with h5py.File(write(bad, demos=1), "a") as file:
+                file["data/demo_0/obs/site_pos"][3] = np.nan
+        case "too short":
+            write(bad, demos=1, frames=4)
+    config = DataConfig(
+        rollouts=(before, bad, after), weights=(1.0, 2.0, 3.0), size=(32, 32), validation_demos=1, on_error="skip",
+        cache=tmp_path / "cache",
+    )  # fmt: skip
+    clips, _ = build_clips(config, read_sources(config), Pixels(), ZeroContext(4))
+    assert {episode.source for episode in clips.episodes} == {before, after}
+    (share,) = build_shares(config, clips, 4, 0, labelled=False)
+    assert [piece.weight for piece in share.pieces] == [1.0, 3.0]
+    assert "bad.hdf5" in capsys.readouterr().err
+    with pytest.raises(UserError, match=r"bad\.hdf5"):
+        config = replace(config, on_error="error")
+        build_clips(config, read_sources(config), Pixels(), ZeroContext(4))
 
 
 def test_a_source_of_which_nothing_can_be_read_is_an_error_in_any_case(dataset, tmp_path):

@@ -1,4 +1,4 @@
-"""Whole caches of latents, from one machine's folder to another's."""
+"""Shards of latents, from one machine's folder to another's."""
 
 from __future__ import annotations
 
@@ -29,8 +29,11 @@ def refuse(frames: torch.Tensor) -> torch.Tensor:
     raise AssertionError("encoded again")
 
 
-def test_another_machine_fetches_what_one_has_encoded(tmp_path: Path):
-    url = f"file://{tmp_path}/store"
+@pytest.mark.parametrize(
+    "kind", ["file", "memory"]
+)  # a disk, and a store of objects that has no folders to speak of
+def test_another_machine_fetches_what_one_has_encoded(tmp_path: Path, kind):
+    url = f"{kind}://{tmp_path}/store"
     here = cached(tmp_path / "here", url)
     there = cached(tmp_path / "there", url, refuse)
     assert here.first == there.first

@@ -7,7 +7,7 @@ pipeline.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,10 +16,14 @@ import numpy as np
 import pytest
 from data.rollout_files import SIZE, write
 
+from vidpara.config import DataConfig
 from vidpara.data import verify_motion
+from vidpara.data.episode import Frames
 from vidpara.data.finding import Finding
 from vidpara.data.rollouts import read_episodes
-from vidpara.data.verify import decode, verify
+from vidpara.data.sources import read_sources
+from vidpara.data.verify import verify
+from vidpara.data.verify_pictures import Decoded, decode, pictures
 
 FOCAL, HEIGHT, FRAMES = 40.0, 1.0, 48
 
@@ -65,7 +69,17 @@ def found(path: Path) -> dict[str, Finding]:
 def test_nothing_is_found_in_right_data(path):
     findings = found(path)
     assert {finding.verdict for finding in findings.values()} == {"ok"}
-    checks = ["frames", "instructions", "poses", "gripper", "view", "orientation", "clock", "camera"]
+    checks = [
+        "frames",
+        "pictures",
+        "instructions",
+        "poses",
+        "gripper",
+        "view",
+        "orientation",
+        "clock",
+        "camera",
+    ]
     assert list(findings) == checks
     assert findings["instructions"].found == f"1 of them: 'rollouts' ({len(read_episodes(path))})"
 
@@ -88,6 +102,19 @@ def test_pictures_the_wrong_way_round_are_named_by_what_rights_them(path, name):
     assert finding.verdict == "error" and finding.fix == f"store the pictures {name}"
 
 
+@pytest.mark.parametrize("name", FLIPS)
+def test_oblong_pictures_the_wrong_way_round_are_named_too(path, name):
+    """The camera's columns are of the picture as it was taken, of more columns than rows."""
+    with h5py.File(path, "a") as data:
+        for demo in data["data"].values():
+            upright = demo["obs/agentview_rgb"][()][:, ::-1][:, 2:-6]
+            del demo["obs/agentview_rgb"]
+            demo["obs/agentview_rgb"] = FLIPS[name](upright)[:, ::-1]
+            demo["camera/agentview/intrinsics"][1, 2] -= 2
+    finding = found(path)["orientation"]
+    assert finding.verdict == "error" and finding.fix == f"store the pictures {name}"
+
+
 @pytest.mark.parametrize(
     ("name", "new", "check", "verdict", "words"),
     [
@@ -99,6 +126,15 @@ def test_pictures_the_wrong_way_round_are_named_by_what_rights_them(path, name):
         ("actions", lambda a: (a + 1) / 2, "gripper", "error", "0.50 for open and 1.00 for closed"),
         ("obs/site_pos", lambda p: p * np.array([10, 10, 1]), "poses", "error", "are they metres"),
         ("obs/site_pos", lambda p: p[[0] * FRAMES], "poses", "error", "never moves"),
+        ("obs/site_pos", lambda p: p + 0.04 * (np.arange(FRAMES) == 7)[:, None] * [1, 0, 0], "poses", "error",
+         "4 cm off its path: demo_0 at frame 7"),
+        ("obs/site_ori", lambda r: np.where(np.arange(FRAMES)[:, None, None] < 9, r, r * [1, -1, -1]), "poses", "error",
+         "3.1 radians in one frame, 63 a second: demo_0 at frame 9"),
+        ("obs/agentview_rgb", lambda x: 0 * x + 90, "pictures", "error", "8 of 8 episodes show pictures of one colour"),
+        ("obs/agentview_rgb", lambda x: x[[0] * FRAMES], "pictures", "error", "one picture all along, first demo_0"),
+        ("obs/agentview_rgb", lambda x: x[np.arange(FRAMES).clip(0, 20)], "pictures", "error",
+         "stands still while the end effector crosses"),
+        ("obs/agentview_rgb", lambda x: x[np.arange(FRAMES) - 6], "clock", "error", "with those of 6 frames earlier"),
         ("obs/site_pos", lambda p: p + np.array([0.25, 0, 0]), "view", "warning", "out_of_view mask"),
         ("obs/site_pos", lambda p: p + np.array([5.0, 0, 0]), "view", "error", "another camera or image size"),
         ("obs/site_pos", lambda p: p - np.array([0, 0.3, 0]), "camera", "error", "check the camera's intrinsics"),
@@ -121,10 +157,48 @@ def test_a_jump_is_named_with_its_frame(path):
     assert finding.verdict == "error" and "demo_0 at frame 7" in finding.found
 
 
+def test_every_second_picture_repeated_is_a_camera_that_is_slower_than_the_poses(path):
+    episode = read_episodes(path)[0]
+    quick = replace(episode, pixel=3 * episode.pixel)  # more than a pixel a frame
+    repeated = np.arange(FRAMES) % 2 == 1
+    finding = pictures([Decoded(quick, repeated, plain=False)])
+    assert finding.verdict == "warning" and "slower than the poses" in finding.fix
+    assert pictures([Decoded(quick, repeated & False, plain=False)]).verdict == "ok"
+    assert (
+        pictures([Decoded(episode, repeated, plain=False)]).verdict == "ok"
+    )  # too slow for a picture to change
+
+
 def test_a_few_pictures_call_nothing_wrong(path):
     change(path, "obs/site_pos", lambda p: p - np.array([0, 0.3, 0]))
     few = {finding.check: finding for finding in verify(read_episodes(path)[:2])}
     assert few["camera"].verdict == "warning" and "too few to be sure" in few["camera"].found
+
+
+def test_where_the_pictures_do_not_fit_the_likeliest_orientation_is_named():
+    """Two episodes of 64 rows, which are too few to be sure of anything."""
+    episodes = [
+        replace(episode, frames=UpsideDown(episode.frames))
+        for episode in read_sources(DataConfig(rollouts=(Path(__file__).parent / "samples/v2.1",)))
+    ]
+    findings = {finding.check: finding for finding in verify(episodes)}
+    assert findings["orientation"].verdict == findings["camera"].verdict == "warning"
+    assert findings["orientation"].fix == "look at them: store the pictures upside down?"
+
+
+@dataclass(frozen=True)
+class UpsideDown:
+    frames: Frames
+
+    @property
+    def file(self) -> Path:
+        return self.frames.file
+
+    def read(self, moments: Sequence[int]) -> np.ndarray:
+        return self.frames.read(moments)[:, ::-1].copy()
+
+    def fingerprint(self) -> str:
+        return self.frames.fingerprint()
 
 
 def test_long_and_large_videos_are_looked_at_in_parts(tmp_path):
@@ -133,6 +207,8 @@ def test_long_and_large_videos_are_looked_at_in_parts(tmp_path):
 
     @dataclass(frozen=True)
     class Counted:
+        file: Path = Path("long.mp4")
+
         def read(self, moments):
             asked.append(len(moments))
             return np.zeros((len(moments), 256, 320, 3), np.uint8)
@@ -145,6 +221,24 @@ def test_long_and_large_videos_are_looked_at_in_parts(tmp_path):
     assert verify_motion.film(episode).images.shape == (300, 128, 160)
     decode([episode])
     assert max(asked) <= 16 and sum(asked) == 1000
+
+
+def test_a_fit_that_is_surely_none_does_not_make_a_good_one_doubtful():
+    good = verify_motion.Fit(0.12, 0.01, 99)
+    assert good.beats(verify_motion.Fit(-0.3, 0.06, 99), 1.5)
+    assert not good.beats(verify_motion.Fit(-0.01, 0.06, 99), 1.5)  # it may be as good
+
+
+def test_as_many_episodes_are_looked_at_as_there_may_be(path):
+    """Eight of nine, not every second one."""
+    episodes = [*read_episodes(path), *read_episodes(path)[:1]]
+    assert next(iter(verify(episodes))).found.startswith("8 of 8 episodes decoded")
+    episodes[4] = replace(episodes[4], stored_size=(1, 1))  # the one that is not among them
+    assert next(iter(verify(episodes))).verdict == "ok"
+    of_all = next(iter(verify(episodes, count=0)))
+    assert (
+        of_all.verdict == "error" and "8 of 9 episodes decoded" in of_all.found and "demo_4" in of_all.found
+    )
 
 
 @pytest.mark.parametrize(("frames", "words"), [(6, "6 frames earlier"), (-6, "6 frames later")])

@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from scipy.spatial.transform import Rotation
 
-from vidpara.data.verify_actions import Motion, actions
+from vidpara.data.verify_actions import Motion, Turning, actions, rotations
 
 ROWS = 120
 
@@ -80,3 +81,51 @@ def test_an_axis_along_which_nothing_moves_is_not_judged():
     finding = actions(still)
     assert finding.verdict == "ok" and "z" not in finding.found.split("correlation")[1]
     assert actions([m._replace(position=0 * m.position) for m in still]).verdict == "left out"
+
+
+def turnings(change: Callable[[Rotation], Rotation] = lambda r: r) -> list[Turning]:
+    """A hand that points down and turns as it is told, half of it at once; its rotations may be read otherwise."""
+    found = []
+    for motion in motions():
+        turn, hand, path = np.zeros(3), Rotation.from_euler("xyz", [np.pi, 0.1, 0.3]), []
+        for wanted in motion.command * 0.05:
+            turn = turn + 0.5 * (wanted - turn)
+            hand = Rotation.from_rotvec(turn) * hand
+            path.append(hand.as_quat())
+        found.append(Turning(motion.command, change(Rotation.from_quat(path)).as_matrix()))
+    return found
+
+
+def test_rotations_that_follow_their_commands_are_right_of_whichever_body_of_the_hand():
+    assert rotations(turnings()).verdict == "ok"
+    assert rotations(turnings(lambda r: r * Rotation.from_euler("z", 90, degrees=True))).verdict == "ok"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda r: r.inv(),
+        lambda r: Rotation.from_rotvec(r.as_euler("xyz")),
+        lambda r: Rotation.from_euler("xyz", r.as_rotvec()),
+        lambda r: Rotation.from_euler("XYZ", r.as_euler("xyz")),
+        lambda r: Rotation.from_quat(r.as_quat(), scalar_first=True),
+    ],
+    ids=[
+        "the other way round",
+        "Euler angles as a vector",
+        "a vector as Euler angles",
+        "other axes",
+        "w first",
+    ],
+)
+def test_rotations_that_are_read_as_something_else_are_warned_of(change):
+    finding = rotations(turnings(change))
+    assert finding.verdict == "warning" and "--data.lerobot.rotation_as" in finding.fix
+
+
+def test_a_hand_that_hardly_turns_is_not_judged_and_one_that_turns_untold_is_warned_of():
+    untold = [each._replace(command=0 * each.command) for each in turnings()]
+    finding = rotations(untold)
+    assert finding.verdict == "warning" and "x and y and z, and the command" in finding.found
+    still = [each._replace(rotation=each.rotation[:1].repeat(ROWS, 0)) for each in turnings()]
+    assert rotations(still).verdict == "left out"

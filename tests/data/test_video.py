@@ -39,6 +39,7 @@ KINDS = {
     "matroska": ("libx264", {**H264, "g": "12", "bf": "3"}, "mkv"),
     "vp9": ("libvpx-vp9", {"g": "12", "deadline": "realtime", "cpu-used": "8"}, "webm"),
     "mpeg2": ("mpeg2video", {"g": "12", "bf": "2", "q:v": "4"}, "mkv"),
+    "quicktime": ("libx264", {**H264, "g": "12", "bf": "3"}, "mov"),
     "avi": ("mpeg4", {"g": "12", "bf": "2"}, "avi"),
 }  # fmt: skip
 
@@ -247,6 +248,16 @@ def test_what_is_not_a_video_is_named(tmp_path, content):
     file.write_bytes(content)
     with pytest.raises(UserError, match=r"video\.mp4 is not a readable video"):
         frame_times(file)
+
+
+def test_a_codec_that_nothing_here_decodes_is_named(tmp_path):
+    file = write(tmp_path / "video.mkv", *KINDS["matroska"][:2])
+    stored = file.read_bytes()
+    assert stored.count(b"V_MPEG4/ISO/AVC") == 1
+    file.write_bytes(stored.replace(b"V_MPEG4/ISO/AVC", b"V_NEWER/THAN/US"))
+    for ask in (frame_times, header, upright_size, lambda file: read_frames(file, np.zeros(1))):
+        with pytest.raises(UserError, match=r"video\.mkv holds a video of a codec that PyAV does not know"):
+            ask(file)
 
 
 def test_a_missing_video_is_named(tmp_path):

@@ -100,7 +100,7 @@ class DataConfig:
     on_error: Literal["error", "skip"] = "error"
     """What to do with an episode or source that cannot be read. `skip` names each and says how many were left out."""
     cache: Path | None = None
-    """Folder of cached latents; by default beside the run."""
+    """Folder of cached latents; by default beside the first source."""
     store: str = ""
-    """Folder, as a URL (s3://, gs://, file://), from which whole caches are fetched, and where new ones are put: for
-    machines that share no disk."""
+    """Folder, as a URL (s3://, gs://, file://), from which shards of latents are fetched, and where new ones are put:
+    for machines that share no disk."""

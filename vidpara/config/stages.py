@@ -61,6 +61,8 @@ class CheckConfig:
     output: Path = Path("runs/check")
     demos: int = 2
     """Episodes of each source to show."""
+    decode: int = 8
+    """Episodes of each source, evenly spread, whose pictures are decoded to the end; 0 decodes all."""
     replay: int = 2
     """Demos of LIBERO files whose actions are carried out in the simulator; 0 turns it off."""
 

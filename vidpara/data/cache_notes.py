@@ -19,33 +19,46 @@ Shapes = list[list[int]]
 """Of one frame's latents and context tokens."""
 
 
-def key_of(episodes: Sequence[Episode], models: Sequence[nn.Module]) -> str:
-    digest = hashlib.sha256((_pictures(episodes) + _resized(episodes[0])).encode())
+def digest_of(models: Sequence[nn.Module]) -> str:
+    """Text that changes with the models' weights. Of large ones this takes seconds."""
+    digest = hashlib.sha256()
     for model in models:
         digest.update(type(model).__name__.encode())
         digest.update(str(getattr(model, "dim", "")).encode())
         for name, value in sorted(model.state_dict().items()):
             digest.update(name.encode())
             digest.update(value.detach().float().cpu().numpy().tobytes())
-    return digest.hexdigest()[:16]
+    return digest.hexdigest()
 
 
-def name_stale(folder: Path, episodes: Sequence[Episode]) -> None:
-    """Say which caches are of an earlier state of this source; they are never read again."""
-    now = state_of(episodes)
+def key_of(episodes: Sequence[Episode], models: str) -> str:
+    """The name of the cache of these episodes, each with its length: which of a source's there are depends on
+    `on_error` and the length of a clip.
+    """
+    pictures = [f"{each.name} {len(each)} {each.frames.fingerprint()}" for each in episodes]
+    return hashlib.sha256("\n".join([models, _resized(episodes[0]), *pictures]).encode()).hexdigest()[:16]
+
+
+def files_of(episodes: Sequence[Episode]) -> dict[str, list[int]]:
+    """The files that the episodes' frames are read from, as they are now: bytes, and nanoseconds of the last change."""
+    files = dict.fromkeys(episode.frames.file.absolute() for episode in episodes)
+    return {str(file): [file.stat().st_size, file.stat().st_mtime_ns] for file in files if file.is_file()}
+
+
+def name_stale(folder: Path) -> None:
+    """Say which caches are of files that have changed since, or of another version of this software; they are never
+    read again.
+    """
     for index in sorted(folder.glob("*/index.json")):
-        then = json.loads(index.read_text()).get("source", now)
-        if then[0] == now[0] and then != now:
-            print(f"{index.parent} is of {now[0]} as it was before; delete it to free space", file=sys.stderr)
+        files = json.loads(index.read_text()).get("files")
+        if files is None or any(_changed(Path(file), then) for file, then in files.items()):
+            of = f"of {next(iter(files))} as it was before" if files else "of an earlier version of vidpara"
+            print(f"{index.parent} is {of}; delete it to free space", file=sys.stderr)
 
 
-def state_of(episodes: Sequence[Episode]) -> list[str]:
-    """A source, and what changes with its pictures."""
-    return [str(episodes[0].source.absolute()), hashlib.sha256(_pictures(episodes).encode()).hexdigest()]
-
-
-def _pictures(episodes: Sequence[Episode]) -> str:
-    return "\n".join(dict.fromkeys(episode.frames.fingerprint() for episode in episodes))
+def _changed(file: Path, then: list[int]) -> bool:
+    """A file of another machine is not known to have changed."""
+    return file.is_file() and [file.stat().st_size, file.stat().st_mtime_ns] != then
 
 
 def _resized(episode: Episode) -> str:

@@ -31,6 +31,9 @@ OPEN = 0.9
 class Frames(Protocol):
     """Where the frames of one episode are read from."""
 
+    @property
+    def file(self) -> Path: ...
+
     def read(self, moments: Sequence[int]) -> UInt8[np.ndarray, "n h w 3"]:
         """The frames of these moments, upright, in the size they are stored in."""
         ...
@@ -57,6 +60,10 @@ class Chosen:
 
     frames: Frames
     moments: Int[np.ndarray, "T"]
+
+    @property
+    def file(self) -> Path:
+        return self.frames.file
 
     def read(self, moments: Sequence[int]) -> UInt8[np.ndarray, "n h w 3"]:
         return self.frames.read(self.moments[np.asarray(moments)].tolist())
@@ -207,9 +214,10 @@ def labelled(
     if float(poses.gripper.min()) < -BEYOND or float(poses.gripper.max()) > 1 + BEYOND:
         low, high = float(poses.gripper.min()), float(poses.gripper.max())
         raise UserError(
-            f"{where} has gripper commands from {low:.2f} to {high:.2f}, where 0 is open and 1 closed: is it LIBERO's "
-            "column, from -1 to 1?"
+            f"{where} has gripper commands from {low:.2f} to {high:.2f}, where 0 is open and 1 closed; LIBERO's column "
+            "goes from -1 to 1, of LeRobotDatasets set --data.lerobot.gripper_open and gripper_closed"
         )
+    poses = poses._replace(gripper=poses.gripper.clamp(0, 1))
     size = size or stored_size
     lens = resize_camera(camera, stored_size, size)
     pixel = project(poses.position, Camera(lens.intrinsics[None], camera.world_from_camera[None]))

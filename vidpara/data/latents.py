@@ -1,7 +1,7 @@
 """Cached latents: every frame of every episode is encoded once and memory-mapped from then on.
 
-A cache belongs to one source and one autoencoder; its folder name is the hash of both, so a changed source or
-autoencoder never reads a stale cache.
+A cache is one shard of a source: some of its whole episodes, seen by one autoencoder. Its folder's name is the hash of
+both, so a changed source or autoencoder never reads a stale cache.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ from vidpara.types import Float, Tensor, UInt8
 Encode = Callable[[Float[Tensor, "n 3 h w"]], Tensor]
 BATCH = 64
 FILES = ("latents.f16", "context.f16")
+NO_SHAPES: notes.Shapes = [[0, 0, 0], [0, 0]]
+"""Of one frame's latents and context tokens where no frame can be read."""
 
 
 @runtime_checkable
@@ -59,12 +61,22 @@ ALONE = Alone()
 
 
 class CachedFrames(NamedTuple):
-    """Latents and context tokens of a source's frames, all episodes one after another."""
+    """Latents and context tokens of a shard's frames, all episodes one after another."""
 
     latents: Float[np.ndarray, "n c h w"]
     context: Float[np.ndarray, "n m d"]
     first: dict[str, int]
     """Row of each episode's first frame."""
+    unreadable: dict[str, str] | None = None
+    """Why, of each episode that is not there."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Files that are mapped are mapped again: a worker that is not forked would be sent what they hold."""
+        parts = (self.latents, self.context)
+        if not all(isinstance(part, np.memmap) for part in parts):
+            return CachedFrames, tuple(self)
+        files = [(Path(part.filename), list(part.shape)) for part in parts]
+        return _opened, (*files, self.first, self.unreadable)
 
 
 def to_float(images: UInt8[np.ndarray, "n h w 3"]) -> Float[Tensor, "n 3 h w"]:
@@ -101,8 +113,10 @@ def cache_frames(
     team: Team = ALONE,
     on_error: OnError = "error",
     shared: str = "",
+    digest: str = "",
 ) -> CachedFrames:
-    """Encode the episodes of one source, or map what an earlier call encoded, here or where the URL `shared` points.
+    """Encode the episodes of one shard, or map what an earlier call encoded, here or where the URL `shared` points.
+    `digest` is that of the `models`, if it is known.
 
     Every process of a launch calls this with its own `team` and encodes a share of the episodes on its device, where
     `models` are put for that long. An interrupted call leaves a partial cache whose finished episodes the next one
@@ -111,7 +125,7 @@ def cache_frames(
     Raises:
         UserError: frames cannot be read, or the cache cannot be written or is on a disk that this process does not see.
     """
-    path = folder / notes.key_of(episodes, models)
+    path = folder / notes.key_of(episodes, digest or notes.digest_of(models))
     folder.mkdir(parents=True, exist_ok=True)
     first_one = team.process_index == 0
     if shared:
@@ -129,7 +143,6 @@ def cache_frames(
         team.wait_for_everyone()
         if first_one and not whole:
             _finish(episodes, path)
-            notes.name_stale(folder, episodes)
         if first_one and shared:
             store.push(path, shared)
         team.wait_for_everyone()
@@ -141,11 +154,23 @@ def cache_frames(
     index = _index(path)
     if unreadable := index.get("unreadable"):
         _left_out(unreadable, len(episodes), on_error, first_one)
-    return CachedFrames(
-        np.memmap(path / "latents.f16", np.float16, "r", shape=tuple(index["latents"])),
-        np.memmap(path / "context.f16", np.float16, "r", shape=tuple(index["context"])),
-        index["first"],
-    )
+    files = [(path / file, index[file.split(".")[0]]) for file in FILES]
+    return _opened(*files, index["first"], unreadable)
+
+
+def _opened(
+    latents: tuple[Path, list[int]],
+    context: tuple[Path, list[int]],
+    first: dict[str, int],
+    unreadable: dict[str, str] | None,
+) -> CachedFrames:
+    return CachedFrames(_mapped(*latents), _mapped(*context), first, unreadable)
+
+
+def _mapped(file: Path, shape: list[int]) -> Float[np.ndarray, "n ..."]:
+    if not shape[0]:  # no episode of the shard can be read
+        return np.zeros(shape, np.float16)
+    return np.memmap(file, np.float16, "r", shape=tuple(shape))
 
 
 def _index(path: Path) -> dict[str, Any]:
@@ -231,13 +256,13 @@ def _encoded(
 def _finish(episodes: Sequence[Episode], path: Path) -> None:
     """The cache is whole: write its index. Rows of episodes that cannot be read hold nothing."""
     shapes, unreadable = notes.finished(path), notes.unreadable(path)
-    if not shapes:
-        raise UserError(f"{episodes[0].source}: no episode can be read; {next(iter(unreadable.values()))}")
-    latents, context = ([sum(map(len, episodes)), *shape] for shape in next(iter(shapes.values())))
+    frames = sum(map(len, episodes)) if shapes else 0
+    latents, context = ([frames, *shape] for shape in next(iter(shapes.values()), NO_SHAPES))
     for name, shape in zip(FILES, (latents, context), strict=True):
+        (path / name).touch()
         os.truncate(path / name, 2 * math.prod(shape))
     first = {name: row for name, row in _rows(episodes).items() if name not in unreadable}
-    index = {"latents": latents, "context": context, "first": first, "source": notes.state_of(episodes)}
+    index = {"latents": latents, "context": context, "first": first, "files": notes.files_of(episodes)}
     notes.write(path / "index.json", index | ({"unreadable": unreadable} if unreadable else {}))
     notes.remove(path)
 

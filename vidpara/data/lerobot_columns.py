@@ -92,7 +92,7 @@ def poses_of(where: str, table: pa.Table, known: Sequence[str], config: LeRobotC
             f"{where}: column '{config.rotation}' holds no rotation as {config.rotation_as} ({error}); set "
             "--data.lerobot.rotation_as or --data.lerobot.rotation_at"
         ) from error
-    tensors = (torch.from_numpy(x).float() for x in (position, rotation, opening, gripper.clip(0, 1)))
+    tensors = (torch.from_numpy(x).float() for x in (position, rotation, opening, gripper))
     return Poses(*tensors, has_rotation=config.rotation != NONE)
 
 
@@ -194,6 +194,8 @@ def _camera(where: str, intrinsics: np.ndarray, world_from_camera: np.ndarray) -
 def _matrices(turned: Float[np.ndarray, "T n"], kind: str) -> Float[np.ndarray, "T 3 3"]:
     if not np.isfinite(turned).all():
         return np.full((len(turned), 3, 3), np.nan)  # named, with its frame, where all poses are checked
+    if kind.startswith("quaternion") and np.abs(np.linalg.norm(turned, axis=1) - 1).max() > 0.01:
+        raise ValueError("rows are not of length one")
     match kind:
         case "axis_angle":
             return Rotation.from_rotvec(turned).as_matrix()

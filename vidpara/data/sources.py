@@ -8,11 +8,11 @@ from pathlib import Path
 
 from vidpara.cli import UserError
 from vidpara.config import DataConfig
+from vidpara.data import video_folder
 from vidpara.data.episode import Episode, OnError, at_rate, readable
 from vidpara.data.lerobot import download, is_lerobot, read_dataset
 from vidpara.data.rollouts import SUFFIXES, files_in, read_episodes, read_folder
 from vidpara.data.source_file import Source, is_hub_id, sources_of
-from vidpara.data.video_folder import read_videos, videos_in
 
 
 def read_sources(config: DataConfig) -> list[Episode]:
@@ -106,8 +106,10 @@ def read_source(source: Source, config: DataConfig, on_error: OnError) -> list[E
             f"--data.rollouts {name} holds {inner}, so {inner.parents[1]} is a LeRobotDataset"
             f"{'' if whole else ' whose meta/info.json is missing'}; name that folder, and copy what is missing"
         )
-    if path.is_dir() and videos_in(path):
-        return read_videos(path, config.size, config.decoder, cache_folder(config), on_error, name)
+    if path.is_dir() and video_folder.videos_in(path):
+        return video_folder.read_videos(
+            path, config.size, config.decoder, cache_folder(config), on_error, name
+        )
     found = (
         f"does not exist{'' if name == path else f': {path}'}"
         if not path.exists()
@@ -117,6 +119,5 @@ def read_source(source: Source, config: DataConfig, on_error: OnError) -> list[E
     )
     raise UserError(
         f"--data.rollouts {name} {found}; it takes LIBERO HDF5 files (.hdf5) and folders of them, LeRobotDataset "
-        "folders (with "
-        "meta/info.json; or hf://OWNER/NAME) and folders of videos (.mp4, .webm, .avi, .mkv)"
+        f"folders (with meta/info.json; or hf://OWNER/NAME) and folders of videos ({', '.join(video_folder.SUFFIXES)})"
     )

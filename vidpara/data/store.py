@@ -1,4 +1,4 @@
-"""Whole caches of latents where machines that share no disk find them: s3://, gs://, file://, whatever fsspec opens."""
+"""Shards of latents where machines that share no disk find them: s3://, gs://, file://, whatever fsspec opens."""
 
 from __future__ import annotations
 

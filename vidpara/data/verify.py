@@ -8,17 +8,14 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import torch
 
-from vidpara.cli import UserError
 from vidpara.data import verify_motion
 from vidpara.data.episode import Episode
 from vidpara.data.finding import Finding
+from vidpara.data.verify_pictures import decode, pictures
+from vidpara.data.verify_poses import jumps
 
-BLOCK = 16
-"""Frames that are decoded at once: whole videos do not fit in memory."""
 EPISODES = 8
-"""Episodes of a source, evenly spread, whose pixels are looked at."""
-FASTEST = 2.0
-"""Metres a second that no arm moves; a Panda's end effector is limited to 1.7."""
+"""Decoded episodes of a source, evenly spread, of which pixels are compared with numbers: they are kept in memory."""
 OUT_OF_VIEW = 0.05
 """Share of moments with the end effector outside the image from which it is worth a word."""
 WIDEST = 0.5
@@ -29,12 +26,14 @@ TASKS = 10
 """Instructions that are shown."""
 
 
-def verify(episodes: Sequence[Episode]) -> Iterator[Finding]:
-    """All checks of one source's episodes, the cheap ones first."""
+def verify(episodes: Sequence[Episode], count: int = EPISODES) -> Iterator[Finding]:
+    """All checks of one source's episodes; the pictures of `count` are decoded, of all if it is 0."""
     labelled = [episode for episode in episodes if episode.labelled]
-    decoded, finding = decode(_spread(labelled or episodes, EPISODES))
+    decoded, finding = decode(_spread(labelled or episodes, count) if count else episodes)
     frames = sum(map(len, episodes))
     yield finding._replace(found=f"{finding.found}; {len(episodes)} episodes have {frames} frames")
+    if decoded:
+        yield pictures(decoded)
     yield tasks(episodes)
     if not labelled:
         yield Finding(
@@ -42,7 +41,8 @@ def verify(episodes: Sequence[Episode]) -> Iterator[Finding]:
         )
         return
     yield from (jumps(labelled), gripper(labelled), view(labelled))
-    yield from verify_motion.check(decoded) if decoded else ()
+    seen = [each.episode for each in decoded if each.episode.labelled]
+    yield from verify_motion.check(_spread(seen, EPISODES)) if seen else ()
 
 
 def tasks(episodes: Sequence[Episode]) -> Finding:
@@ -52,53 +52,6 @@ def tasks(episodes: Sequence[Episode]) -> Finding:
     without = f"; {counts['']} of {len(episodes)} episodes have none" if counts[""] else ""
     shown = "; ".join(named[:TASKS]) + (f" and {len(named) - TASKS} others" if len(named) > TASKS else "")
     return Finding("instructions", "ok", f"{len(named)} of them: {shown}{without}" if named else "none")
-
-
-def decode(episodes: Sequence[Episode]) -> tuple[list[Episode], Finding]:
-    """Decode episodes to their last frames: those that can be read, and what is wrong with the others."""
-    whole, wrong = [], []
-    for episode in episodes:
-        try:
-            blocks = (
-                range(first, min(first + BLOCK, len(episode))) for first in range(0, len(episode), BLOCK)
-            )
-            count = sum(len(episode.images(block)) for block in blocks)
-        except (OSError, ValueError, RuntimeError, UserError) as error:
-            wrong.append(f"{episode.name}: {error}")
-            continue
-        if count == len(episode):
-            whole.append(episode)
-        else:
-            wrong.append(f"{episode.name} has {count} frames and {len(episode)} poses")
-    found = f"{len(whole)} of {len(episodes)} episodes decoded to the end"
-    if wrong:
-        fix = "write these episodes again, one pose for every frame, or leave them out"
-        return whole, Finding("frames", "error", f"{found}; {'; '.join(wrong)}", fix)
-    return whole, Finding("frames", "ok", found)
-
-
-def jumps(episodes: Sequence[Episode]) -> Finding:
-    """Poses that jump, and poses that never move."""
-    still, worst, stride, where = 0, 0.0, 0.0, ""
-    for episode in episodes:
-        if len(episode) < 2:
-            continue
-        strides = (episode.position[1:] - episode.position[:-1]).norm(dim=-1).numpy()
-        speeds = strides / np.maximum(np.diff(episode.times), 1e-6)
-        frame = int(speeds.argmax())
-        still += int(speeds[frame] == 0.0)
-        if speeds[frame] > worst:
-            worst, stride, where = speeds[frame], strides[frame], f"{episode.name} at frame {frame + 1}"
-    if worst > FASTEST:
-        found = f"the end effector jumps by {stride * 100:.0f} cm in one frame, {worst:.1f} m/s: {where}"
-        return Finding(
-            "poses", "error", found, "are they metres? are frames missing there, or two episodes joined?"
-        )
-    if still:
-        return Finding(
-            "poses", "error", f"the end effector never moves in {still} episodes", "leave them out"
-        )
-    return Finding("poses", "ok", f"fastest {worst:.2f} m/s ({where})")
 
 
 def gripper(episodes: Sequence[Episode]) -> Finding:
@@ -157,4 +110,5 @@ def view(episodes: Sequence[Episode]) -> Finding:
 
 def _spread(episodes: Sequence[Episode], count: int) -> list[Episode]:
     """At most `count` episodes, evenly spaced."""
-    return list(episodes[:: max(1, -(-len(episodes) // count))])
+    places = np.linspace(0, len(episodes) - 1, min(count, len(episodes))).round().astype(int)
+    return [episodes[place] for place in places]

@@ -1,4 +1,4 @@
-"""Whether commanded translations go with the recorded poses, read from the numbers alone.
+"""Whether commanded translations and rotations go with the recorded poses, read from the numbers alone.
 
 An arm lags behind its commands, so which row's command led to which pose is known only up to the lag: a motion that
 comes before its command is an error, one that follows by a row or two is what a controller does.
@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from scipy.spatial.transform import Rotation
 
 from vidpara.data.finding import Finding
 from vidpara.types import Float
@@ -29,7 +30,11 @@ LATER = 0.02
 """The same for another row."""
 MOVES = 1e-5
 """Metres a row, standard deviation, from which an axis moves."""
+TURNS = 0.008
+"""Radians a row, standard deviation, from which the hand turns about an axis: of ours, which is told not to, it does by
+0.004 as the arm moves."""
 AXES = "xyz"
+Table = Float[np.ndarray, "3 3"]
 
 
 class Motion(NamedTuple):
@@ -39,46 +44,60 @@ class Motion(NamedTuple):
     position: Float[np.ndarray, "T 3"]
 
 
+class Turning(NamedTuple):
+    """One episode's commanded rotations, about the world's axes, and the hand's; row j's led to rotation j."""
+
+    command: Float[np.ndarray, "T 3"]
+    rotation: Float[np.ndarray, "T 3 3"]
+
+
+class Followed(NamedTuple):
+    """The motion from every row to the next, and the command that was to lead there."""
+
+    motion: Float[np.ndarray, "n 3"]
+    command: Float[np.ndarray, "n 3"]
+
+
+class Match(NamedTuple):
+    """How commands and motions go together: `own` is the mean correlation of each axis with itself."""
+
+    tables: dict[int, Table]
+    """Correlations of each axis' motion with each axis' command, by the rows between."""
+    lag: int
+    own: float
+    said: str
+    other: str
+    """Which axis' command each axis goes with, if clearly not with its own; empty if it does."""
+
+
 def actions(motions: Sequence[Motion]) -> Finding:
     """Correlation of commands and motions, axis by axis, at every lag and with every order and sign of the axes."""
-    moved = np.concatenate([np.diff(motion.position, axis=0) for motion in motions])
-    told = np.concatenate([motion.command[1:] for motion in motions])
-    used = [axis for axis in range(3) if moved[:, axis].std() > MOVES]
+    followed = [Followed(np.diff(each.position, axis=0), each.command[1:]) for each in motions]
+    moved, told = _spreads(followed)
+    used = [axis for axis in range(3) if moved[axis] > MOVES]
     if not used:
         return Finding("actions", "left out", "the end effector hardly moves")
-    if any(told[:, axis].std() == 0 for axis in used):
+    if any(told[axis] == 0 for axis in used):
         return Finding(
             "actions", "warning", "the end effector moves along axes whose command never changes",
             "are the action's first three numbers translations?",
         )  # fmt: skip
-    table = {lag: _correlations(motions, lag) for lag in LAGS}
-    lag = max(USUAL, key=lambda lag: _mean(table[lag], (0, 1, 2), used))
-    own = _mean(table[lag], (0, 1, 2), used)
-    each = ", ".join(f"{AXES[axis]} {table[lag][axis, axis]:.2f}" for axis in used)
-    found = f"motion follows the commands by {lag} row{'s' if lag != 1 else ''}: correlation {each}"
-    orders = itertools.permutations(range(3)) if len(used) == 3 else [(0, 1, 2)]
-    where, order = max(
-        itertools.product(USUAL, orders), key=lambda at: _mean(np.abs(table[at[0]]), at[1], used)
-    )
-    turned = [(axis, order[axis], table[where][axis, order[axis]]) for axis in used]
-    if _mean(np.abs(table[where]), order, used) > max(GOES, own + BETTER):
-        said = ", ".join(f"{AXES[a]} goes with {'-' if r < 0 else ''}{AXES[b]}" for a, b, r in turned)
+    match = _match(followed, used)
+    found = f"motion follows the commands {match.said}"
+    if match.other:
         fix = "the commands have other axes or signs than the poses: bring both into the world's"
-        return Finding("actions", "error", f"{found}; but {said}", fix)
-    if own < GOES and (target := _absolute(motions)) > FOLLOWS:
-        return Finding(
-            "actions",
-            "ok",
-            f"the commands are positions to go to: correlation with those reached {target:.2f}",
-        )
-    if own < GOES:
+        return Finding("actions", "error", f"{found}; but {match.other}", fix)
+    if match.own < GOES and (target := _absolute(motions)) > FOLLOWS:
+        said = f"the commands are positions to go to: correlation with those reached {target:.2f}"
+        return Finding("actions", "ok", said)
+    if match.own < GOES:
         fix = (
             "are the first three numbers differences of the end effector's position, or positions? Joint commands and "
             "those in the hand's frame are neither"
         )
         return Finding("actions", "warning", found, fix)
-    best = max(LAGS, key=lambda lag: _mean(table[lag], (0, 1, 2), used))
-    if best not in USUAL and _mean(table[best], (0, 1, 2), used) > own + LATER:
+    best = max(LAGS, key=lambda lag: _mean(match.tables[lag], (0, 1, 2), used))
+    if best not in USUAL and _mean(match.tables[best], (0, 1, 2), used) > match.own + LATER:
         off = f"the motion is {abs(best)} rows {'before' if best < 0 else 'behind'} its command"
         return Finding(
             "actions", "error", f"{off}; {found}", "actions and poses are of other rows: shift one of them"
@@ -86,13 +105,65 @@ def actions(motions: Sequence[Motion]) -> Finding:
     return Finding("actions", "ok", found)
 
 
-def _correlations(motions: Sequence[Motion], lag: int) -> Float[np.ndarray, "3 3"]:
+def rotations(turnings: Sequence[Turning]) -> Finding:
+    """The same for the hand's rotation. Commands of another frame are as common as rotations that are read wrongly, and
+    numbers do not tell one from the other: no error.
+    """
+    followed = [Followed(_turns(each.rotation), each.command[1:]) for each in turnings]
+    turned, told = _spreads(followed)
+    used = [axis for axis in range(3) if turned[axis] > TURNS]
+    if not used:
+        return Finding("rotations", "left out", "the hand hardly turns")
+    if untold := [AXES[axis] for axis in used if told[axis] == 0]:
+        found = f"the hand turns about {' and '.join(untold)}, and the command for it never changes"
+        fix = "are the rotations read from the right numbers (--data.lerobot.rotation_at), and as what they are?"
+        return Finding("rotations", "warning", found, fix)
+    match = _match(followed, used)
+    found = f"the hand's turning follows the commands {match.said}"
+    fix = (
+        "are the rotations read as what they are (--data.lerobot.rotation_as, rotation_at), of the hand in the world "
+        "and not the other way round? commands in the hand's own frame, which are no fault, look like this, too"
+    )
+    if match.other:
+        return Finding("rotations", "warning", f"{found}; but {match.other}", fix)
+    if match.own < GOES:
+        return Finding("rotations", "warning", found, fix)
+    return Finding("rotations", "ok", found)
+
+
+def _turns(rotation: Float[np.ndarray, "T 3 3"]) -> Float[np.ndarray, "n 3"]:
+    """From every row to the next, about the world's axes (radians)."""
+    return Rotation.from_matrix(rotation[1:] @ rotation[:-1].transpose(0, 2, 1)).as_rotvec()
+
+
+def _spreads(followed: Sequence[Followed]) -> tuple[Float[np.ndarray, "3"], Float[np.ndarray, "3"]]:
+    """Standard deviation of motions and commands, axis by axis."""
+    return tuple(np.concatenate(part).std(0) for part in zip(*followed, strict=True))
+
+
+def _match(followed: Sequence[Followed], used: Sequence[int]) -> Match:
+    tables = {lag: _correlations(followed, lag) for lag in LAGS}
+    lag = max(USUAL, key=lambda lag: _mean(tables[lag], (0, 1, 2), used))
+    own = _mean(tables[lag], (0, 1, 2), used)
+    each = ", ".join(f"{AXES[axis]} {tables[lag][axis, axis]:.2f}" for axis in used)
+    said = f"by {lag} row{'s' if lag != 1 else ''}: correlation {each}"
+    orders = itertools.permutations(range(3)) if len(used) == 3 else [(0, 1, 2)]
+    where, order = max(
+        itertools.product(USUAL, orders), key=lambda at: _mean(np.abs(tables[at[0]]), at[1], used)
+    )
+    if _mean(np.abs(tables[where]), order, used) <= max(GOES, own + BETTER):
+        return Match(tables, lag, own, said, "")
+    turned = [(axis, order[axis], tables[where][axis, order[axis]]) for axis in used]
+    other = ", ".join(f"{AXES[a]} goes with {'-' if r < 0 else ''}{AXES[b]}" for a, b, r in turned)
+    return Match(tables, lag, own, said, other)
+
+
+def _correlations(followed: Sequence[Followed], lag: int) -> Table:
     """Of each axis' motion with each axis' command `lag` rows earlier."""
     moved, told = [], []
-    for motion in motions:
-        stride, command = np.diff(motion.position, axis=0), motion.command[1:]
-        first, last = max(0, lag), len(stride) + min(0, lag)
-        moved.append(stride[first:last])
+    for motion, command in followed:
+        first, last = max(0, lag), len(motion) + min(0, lag)
+        moved.append(motion[first:last])
         told.append(command[first - lag : last - lag])
     both = np.concatenate([np.concatenate(moved), np.concatenate(told)], axis=1)
     both = (both - both.mean(0)) / np.maximum(both.std(0), 1e-12)
@@ -109,5 +180,5 @@ def _absolute(motions: Sequence[Motion]) -> float:
     return least
 
 
-def _mean(table: Float[np.ndarray, "3 3"], order: Sequence[int], used: Sequence[int]) -> float:
+def _mean(table: Table, order: Sequence[int], used: Sequence[int]) -> float:
     return float(np.mean([table[axis, order[axis]] for axis in used]))

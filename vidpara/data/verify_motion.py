@@ -34,8 +34,9 @@ ROWS, LONGEST, BLOCK = 128, 300, 16
 """Rows that larger pictures are reduced to, frames of an episode that are looked at, and how many are read at once."""
 ENOUGH = 50
 """Pairs of pictures without which nothing is called wrong."""
-SURE = 3.0
-"""Standard errors by which one fit must be better than another, or worse than it should be, to be an error."""
+SURE, LIKELY = 3.0, 1.0
+"""Standard errors by which one fit must be better than another, or worse than it should be, to be an error; and to be
+named where the pictures as they are do not fit."""
 
 
 class Film(NamedTuple):
@@ -53,10 +54,14 @@ class Fit(NamedTuple):
     error: float
     pairs: int
 
-    def beats(self, other: Fit, factor: float = 1.0) -> bool:
-        """Whether it is surely more than `factor` times the other, which counts as none where it is less."""
-        doubt = float(np.hypot(self.error, factor * other.error))
-        return self.share - factor * max(other.share, 0.0) > SURE * doubt
+    def beats(self, other: Fit, factor: float = 1.0, sure: float = SURE) -> bool:
+        """Whether it is surely more than `factor` times the other, which counts as none where it is less: there only
+        what it may be above nothing is in doubt.
+        """
+        none_or_more = max(other.share, 0.0)
+        at_most = max(other.share + sure * other.error, 0.0)
+        doubt = float(np.hypot(sure * self.error, factor * (at_most - none_or_more)))
+        return self.share - factor * none_or_more > doubt
 
     def __str__(self) -> str:
         return f"{self.share:.0%} (± {self.error:.0%})"
@@ -103,19 +108,22 @@ def check(episodes: Sequence[Episode]) -> Iterator[Finding]:
 
 def orientation(pairs: Pairs) -> Finding:
     """All eight flips and rotations of the pictures, scored by how well they move with the projected end effector."""
-    square = pairs.before.shape[1] == pairs.before.shape[2]
-    fits = {}
-    for name, turn in TURNS.items():
-        before, after = turn(pairs.before), turn(pairs.after)
-        if square or before.shape == pairs.before.shape:
-            fits[name] = fit(pairs._replace(before=before, after=after))
+    fits = {
+        name: fit(pairs._replace(before=turn(pairs.before), after=turn(pairs.after)))
+        for name, turn in TURNS.items()
+    }
     stored = fits.pop("as they are")
     best = max(fits, key=lambda name: fits[name].share)
-    if fits[best].share < GOES_ALONG or not fits[best].beats(stored):
-        found = f"no flip or rotation of the pictures moves better with the numbers: as they are {stored}, {best} "
-        return Finding("orientation", "ok", f"{found}{fits[best]}")
     found = f"the pictures move with the numbers when they are {best}: {fits[best]}, as they are {stored}"
-    return judged("orientation", found, f"store the pictures {best}", [fits[best], stored])
+    fix = f"store the pictures {best}"
+    if fits[best].share >= GOES_ALONG and fits[best].beats(stored):
+        return judged("orientation", found, fix, [fits[best], stored])
+    if fits[best].share >= GOES_ALONG > stored.share and fits[best].beats(stored, sure=LIKELY):
+        return Finding("orientation", "warning", f"perhaps {found}", f"look at them: {fix}?")
+    found = (
+        f"no flip or rotation of the pictures moves better with the numbers: as they are {stored}, {best} "
+    )
+    return Finding("orientation", "ok", f"{found}{fits[best]}")
 
 
 def clock(films: Sequence[Film]) -> Finding:
@@ -136,7 +144,10 @@ def camera(pairs: Pairs) -> Finding:
     found = f"{along} of the motion in the picture goes with the end effector where it is projected"
     if along.share >= GOES_ALONG:
         return Finding("camera", "ok", found)
-    fix = "check the camera's intrinsics (of which image size?) and pose, and which point of the hand the poses are of"
+    fix = (
+        "check the camera's intrinsics (of which image size?) and pose, which point of the hand the poses are of, and "
+        "whether every picture is of its row's moment"
+    )
     if along.share + SURE * along.error >= GOES_ALONG:
         return Finding("camera", "warning", found, fix)
     return judged("camera", found, fix, [along])

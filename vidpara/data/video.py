@@ -233,8 +233,12 @@ def _stream(file: Path, container: Any) -> Any:
     if not container.streams.video:
         raise UserError(f"{file} holds no video stream; copy it anew, or remove it")
     stream = container.streams.video[0]
-    stream.codec_context.thread_count = 1  # workers are many, cores are few
     codec = stream.codec_context
+    if codec is None:
+        raise UserError(
+            f"{file} holds a video of a codec that PyAV does not know; encode it anew, or copy it anew"
+        )
+    codec.thread_count = 1  # workers are many, cores are few
     if container.format.name == "avi" and codec.name in ("h264", "hevc") and codec.has_b_frames:
         raise UserError(
             f"{file} holds {codec.name} with B-frames in an AVI, which does not say when each is shown; put the stream "

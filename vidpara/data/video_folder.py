@@ -11,7 +11,7 @@ from vidpara.data.episode import Episode, OnError, once, readable, video_only
 from vidpara.data.video import Decoder, VideoFrames, frame_times
 from vidpara.data.video_index import Known, VideoIndex
 
-SUFFIXES = (".avi", ".mkv", ".mp4", ".webm")
+SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".webm")
 
 
 def videos_in(folder: Path) -> list[Path]:

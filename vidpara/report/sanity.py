@@ -103,7 +103,9 @@ def frames(episode: Episode, head: PixelHead, clip: ClipConfig) -> list[UInt8[np
 
 
 def draw(episodes: Sequence[Episode], head: PixelHead | None, config: CheckConfig) -> list[Path]:
-    """In `config.output` a sheet of frames, the first episodes of each source in rows; films of those with labels."""
+    """In `config.output` a sheet of frames for each of their sizes, the first episodes of each source in rows; films of
+    those with labels.
+    """
     rows, films = [], []
     for source in dict.fromkeys(episode.source for episode in episodes):
         for episode in [each for each in episodes if each.source == source][: config.demos]:
@@ -118,10 +120,13 @@ def draw(episodes: Sequence[Episode], head: PixelHead | None, config: CheckConfi
                 films.append(config.output / f"{source.stem} {episode.name}.mp4".replace("/", " "))
                 height, width = (side // 2 * 2 for side in drawn[0].shape[:2])  # H.264 takes even sizes
                 write_mp4(films[-1], [each[:height, :width] for each in drawn], round(episode.rate), 24)
-    if not rows:
-        return []
-    Image.fromarray(sheet(rows, COLUMNS)).save(config.output / "sheet.png")
-    return [config.output / "sheet.png", *films]
+    of_size = [
+        [row for row in rows if row[0].shape == size] for size in dict.fromkeys(row[0].shape for row in rows)
+    ]
+    sheets = [config.output / f"sheet{f' {number}' if number else ''}.png" for number in range(len(of_size))]
+    for path, together in zip(sheets, of_size, strict=True):
+        Image.fromarray(sheet(together, COLUMNS)).save(path)
+    return [*sheets, *films]
 
 
 def plain_frames(episode: Episode, count: int) -> list[UInt8[np.ndarray, "h w 3"]]:
