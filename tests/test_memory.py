@@ -111,6 +111,7 @@ def test_a_compiled_training_is_planned_like_an_eager_one():
     ("gpus", "flags", "message"),
     [
         (-2, [], r"--plan -2: give the number of GPUs, at least 1"),
+        (1, ["--data.size", "36", "44"], r"images of 36 x 44 .* set --data\.size 32 48"),
         (1, ["--trainer.batch_size", "1"], r"an update has 1 clip, .* set --trainer\.accumulate 2"),
     ],
 )

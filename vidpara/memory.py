@@ -24,7 +24,7 @@ from vidpara.cli import UserError
 from vidpara.config import DataConfig, TrainPolicyConfig, TrainVideoConfig
 from vidpara.data.source_file import sources_of
 from vidpara.data.sources import read_source
-from vidpara.models.autoencoder import Autoencoder, PatchPCA, Pixels
+from vidpara.models.autoencoder import Autoencoder, PatchPCA, Pixels, check_size
 from vidpara.models.checkpointing import layers
 from vidpara.models.saved import activations
 from vidpara.policy import Policy, VideoPolicy
@@ -216,6 +216,7 @@ def _model(config: TrainPolicyConfig | TrainVideoConfig, size: tuple[int, int]) 
         )
         model = build_policy(config, autoencoder, space)
         context = getattr(model.image_encoder, "dim", 1)
+    check_size(size, autoencoder.factor)
     rows, columns = (side // autoencoder.factor for side in size)
     return model, _Shape(config.data.clip.frames, autoencoder.channels, rows, columns, context)
 
