@@ -182,6 +182,7 @@ def test_the_card_says_whose_licence_and_how_to_load_it(trained):
     assert (
         "StableVideoDiffusionPipeline.from_pretrained" in card and "Stability AI's community licence" in card
     )
+    assert "for 1 steps of 2 clips a process" in card
     assert "Stability AI's community licence" in (policy / "README.md").read_text()
 
 

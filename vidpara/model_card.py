@@ -32,10 +32,10 @@ def model_card(config: TrainPolicyConfig | TrainVideoConfig, command: str) -> st
         what = "A robot policy: a video diffusion UNet whose decoder features an action head reads."
     else:
         what = "A video diffusion model, fine-tuned on robot rollouts."
-    load = _loading(config)
+    load, clips = _loading(config), config.trainer.batch_size * config.trainer.accumulate
     return (
         f"---\n{yaml.safe_dump(front, sort_keys=False)}---\n\n# {config.run.name}\n\n{what} Trained with vidpara for "
-        f"{config.trainer.steps:,} steps of {config.trainer.batch_size} clips.\n\n## Load\n\n```python\n{load}```\n\n"
+        f"{config.trainer.steps:,} steps of {clips} clips a process.\n\n## Load\n\n```python\n{load}```\n\n"
         f"## How it was trained\n\n```\n{command}\n```\n\n`config.yaml` holds every setting and is itself a valid "
         f"input of the stage; `metrics.jsonl` the curves.\n\n## Licence\n\n{licence} The simulator's assets, which the "
         "training images show, are not part of this folder.\n"
