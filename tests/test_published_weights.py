@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from diffusers import (
     AutoencoderKLTemporalDecoder,
     StableVideoDiffusionPipeline,
@@ -183,6 +184,11 @@ def test_the_card_says_whose_licence_and_how_to_load_it(trained):
         "StableVideoDiffusionPipeline.from_pretrained" in card and "Stability AI's community licence" in card
     )
     assert "for 1 steps of 2 clips a process" in card
+    front = yaml.safe_load(card.split("---")[1])
+    assert (front["license"], front["license_name"]) == ("other", "stable-video-diffusion-community")
+    assert (
+        front["license_link"].endswith("LICENSE.md") and front["license_link"] in card.split("## Licence")[1]
+    )
     assert "Stability AI's community licence" in (policy / "README.md").read_text()
 
 
