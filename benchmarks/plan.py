@@ -67,15 +67,16 @@ if __name__ == "__main__":
         local = [f"--{part}.weights={weights}" for part in ("unet", "autoencoder", "image_encoder")]
         for case, flags in CASES.items():
             config = load(TrainPolicyConfig, ["configs/policy/joint.yaml", *flags, *local])
-            one, divided = plan(config, GPUS)
+            one, zero2, fsdp2 = plan(config, GPUS)
             sizes = {key: round(getattr(one, key) / GIB, 2) for key in PARTS}
             found[case] = {
                 "millions": round(one.parameters / 1e6, 1), "millions_trained": round(one.trained / 1e6, 1), **sizes,
                 "one_gpu": round(one.total / GIB, 1),
             }  # fmt: skip
             if config.optimizer.kind == "adamw":
-                found[case]["fsdp2_gathered"] = round(divided.gathered / GIB, 2)
-                found[case][f"fsdp2_on_{GPUS}"] = round(divided.total / GIB, 1)
+                for name, divided in (("zero2", zero2), ("fsdp2", fsdp2)):
+                    found[case][f"{name}_gathered"] = round(divided.gathered / GIB, 2)
+                    found[case][f"{name}_on_{GPUS}"] = round(divided.total / GIB, 1)
     with FakeTensorMode():
         found["forward_tflop"] = {size: round(flops(size), 2) for size in SIZES}
     text = json.dumps(found, indent=1)

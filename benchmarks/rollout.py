@@ -88,4 +88,6 @@ if __name__ == "__main__":
     fast = LiberoSimulator(SceneConfig(layout="original", render="fast"))
     slow, quick = interleaved(usual.episode, lambda: ours(fast), pairs=3)
     ratio = statistics.median(x / y for x, y in zip(slow, quick, strict=True))
+    for each in (usual.environment, simulator, fast):
+        each.close()  # the interpreter's exit would be too late for their contexts
     report("rollout", a, b, f"s an episode of {STEPS} steps", same, 5.0, fast=round(ratio, 1))

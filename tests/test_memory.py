@@ -74,7 +74,7 @@ def test_the_planned_adapters_are_those_of_peft():
 def test_sharding_divides_what_is_kept_for_each_weight_and_gathers_layers():
     adamw = ["--optimizer.kind", "adamw", "--unet.layers_per_block", "2"]
     config = load(TrainVideoConfig, ["configs/video/stage_one.yaml", "configs/pocket.yaml", *FLAGS, *adamw])
-    whole, shared = memory.plan(config, 4)
+    whole, kept, shared = memory.plan(config, 4)
     assert shared.optimizer == whole.optimizer // 4
     assert shared.activations == whole.activations
     unet = build_unet(config.unet, 16, config.data.clip.frames)
@@ -82,6 +82,8 @@ def test_sharding_divides_what_is_kept_for_each_weight_and_gathers_layers():
     outside = whole.parameters - sum(sizes)
     assert shared.gathered >= 4 * (2 * outside + sizes[-1] + sizes[-2])  # weights and gradients of the rest
     assert shared.gathered <= 4 * (2 * outside + 3 * sizes[-1] + sizes[-2])
+    assert kept.gathered - shared.gathered == 4 * sum(sizes[:-2])  # ZeRO-2 keeps all layers' weights
+    assert kept.optimizer == shared.optimizer
     assert shared.total >= shared.weights + shared.optimizer + shared.average + 4 * whole.parameters
     assert "fsdp2" in memory.report(config, 4)
     muon = replace(config, optimizer=replace(config.optimizer, kind="muon"))
@@ -111,6 +113,7 @@ def test_a_compiled_training_is_planned_like_an_eager_one():
     ("gpus", "flags", "message"),
     [
         (-2, [], r"--plan -2: give the number of GPUs, at least 1"),
+        (1, ["--data.size", "36", "44"], r"images of 36 x 44 .* set --data\.size 32 48"),
         (1, ["--trainer.batch_size", "1"], r"an update has 1 clip, .* set --trainer\.accumulate 2"),
     ],
 )

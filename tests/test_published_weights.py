@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from diffusers import (
     AutoencoderKLTemporalDecoder,
     StableVideoDiffusionPipeline,
@@ -22,7 +23,7 @@ from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModelWi
 
 from tests.data.test_rollouts import write
 from tests.test_pipeline import stage
-from vidpara import run_folder
+from vidpara import memory, run_folder
 from vidpara.build import build_autoencoder, build_image_encoder, build_unet, build_video_model
 from vidpara.cli import UserError, load
 from vidpara.config import (
@@ -40,6 +41,7 @@ from vidpara.models.autoencoder import PatchPCA
 from vidpara.models.diffusion import scheduler
 from vidpara.models.published import PREPROCESSING, SCHEDULER
 from vidpara.models.svd import random_unet
+from vidpara.training.checkpoint import load as load_checkpoint
 from vidpara.types import Camera, Observation, Start
 
 ROOT = Path(__file__).parents[1]
@@ -115,6 +117,25 @@ def test_both_stages_leave_pipelines_that_diffusers_loads_and_runs(trained):
     assert first.config.in_channels == published["in_channels"] == 8
 
 
+@pytest.mark.parametrize("stage_one_run", ["published", "absent", "finished"])
+def test_a_whole_folder_is_planned_as_it_is_trained(stage_one_run, trained, published):
+    """Also with what lies beside the weights: the scheduler and the preprocessing."""
+    _, video, policy = trained
+    flags = ["--data.size", "32", "32", "--data.clip.stride", "1", "--unet.weights", str(published)]
+    flags += ["--autoencoder.weights", str(published), "--image_encoder.weights", str(published)]
+    if stage_one_run == "published":
+        config, run = load(TrainVideoConfig, [str(ROOT / "configs/reference/stage_one.yaml"), *flags]), video
+    else:
+        flags += ["--policy.taps", "0", "1", "--policy.head.grid", "8", "8", "--video_run"]
+        flags += [str(video if stage_one_run == "finished" else video / "absent")]
+        config, run = (
+            load(TrainPolicyConfig, [str(ROOT / "configs/reference/two_stage.yaml"), *flags]),
+            policy,
+        )
+    saved = load_checkpoint(run / "checkpoint-00000001").tensors["ema"]
+    assert memory.plan(config).ddp.trained == sum(value.numel() for value in saved.values())
+
+
 def test_what_we_publish_says_the_same_as_what_we_do(trained, tmp_path):
     """Runs and an exported policy pass the checks of a published folder, which read files that are there."""
     _, video, policy = trained
@@ -161,6 +182,12 @@ def test_the_card_says_whose_licence_and_how_to_load_it(trained):
     card = (video / "README.md").read_text()
     assert (
         "StableVideoDiffusionPipeline.from_pretrained" in card and "Stability AI's community licence" in card
+    )
+    assert "for 1 steps of 2 clips a process" in card
+    front = yaml.safe_load(card.split("---")[1])
+    assert (front["license"], front["license_name"]) == ("other", "stable-video-diffusion-community")
+    assert (
+        front["license_link"].endswith("LICENSE.md") and front["license_link"] in card.split("## Licence")[1]
     )
     assert "Stability AI's community licence" in (policy / "README.md").read_text()
 

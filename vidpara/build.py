@@ -28,7 +28,8 @@ from vidpara.data.episode import Episode
 from vidpara.data.latents import some_frames
 from vidpara.models.adapt import adapt
 from vidpara.models.autoencoder import Autoencoder, PatchPCA, Pixels, SVDAutoencoder
-from vidpara.models.checkpointing import checkpoint_layers, layers
+from vidpara.models.checkpointing import checkpoint_layers
+from vidpara.models.compiled import compile_layers
 from vidpara.models.cross_attention import use_single_token
 from vidpara.models.dinov3 import MEAN, STD, ImageModel, random_vit
 from vidpara.models.layout import use_channels_last
@@ -115,8 +116,7 @@ def build_unet(config: UNetConfig, latent_channels: int, frames: int) -> UNetSpa
     if config.checkpointing != "none":
         checkpoint_layers(unet, config.checkpointing)
     if config.compile:
-        for layer in layers(unet):
-            layer.compile()
+        compile_layers(unet)
     return unet
 
 

@@ -2,7 +2,7 @@
 
 The model is built and run forward with fake tensors, which have shapes and no contents. Weights, gradients, optimiser
 and average follow from the parameters; activations are what autograd saves in the forward pass, storage by storage.
-Under FSDP2 what is gathered comes on top: it is counted from the units that training divides.
+Where weights are divided what is gathered comes on top: it is counted from the units that training divides.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from vidpara.cli import UserError
 from vidpara.config import DataConfig, TrainPolicyConfig, TrainVideoConfig
 from vidpara.data.source_file import sources_of
 from vidpara.data.sources import read_source
-from vidpara.models.autoencoder import Autoencoder, PatchPCA, Pixels
+from vidpara.models.autoencoder import Autoencoder, PatchPCA, Pixels, check_size
 from vidpara.models.checkpointing import layers
 from vidpara.models.saved import activations
 from vidpara.policy import Policy, VideoPolicy
@@ -42,8 +42,9 @@ GIB = 2**30
 class Plan(NamedTuple):
     """Bytes on each GPU. `weights` are all of them, frozen encoders included.
 
-    `gathered` is what FSDP2 has whole at the worst moment, in the backward pass: weights and gradients of what is in no
-    unit, weights of the layer at work and of the next one, and gradients of the layer at work, as computed and as sent.
+    `gathered` is what is whole at the worst moment, in the backward pass: weights and gradients of what is in no unit,
+    weights of the layer at work and of the next one (ZeRO-2: of every layer), and gradients of the layer at work, as
+    computed and as sent.
     """
 
     parameters: int
@@ -68,9 +69,13 @@ class Plan(NamedTuple):
 
 
 class Plans(NamedTuple):
-    """One training in two ways: everything on each GPU (one GPU, or DDP), and divided among them by FSDP2."""
+    """One training in three ways: everything on each GPU (one GPU, or DDP), and divided among them.
+
+    ZeRO-2 keeps all layers' gathered weights until the backward pass, FSDP2 gathers them anew.
+    """
 
     ddp: Plan
+    zero2: Plan
     fsdp2: Plan
 
 
@@ -101,7 +106,7 @@ def plan(config: TrainPolicyConfig | TrainVideoConfig, gpus: int = 1) -> Plans:
         with torch.autocast("cpu", torch.bfloat16, enabled=half):
             saved = activations(model.train(), lambda: model(batch))
         counts = count(model)
-        gathered = _gathered(model, HALF if half else FLOAT)
+        zero2, fsdp2 = (_gathered(model, HALF if half else FLOAT, at_once) for at_once in (None, 2))
     parameters, trained = counts
     ddp = Plan(
         parameters,
@@ -114,8 +119,8 @@ def plan(config: TrainPolicyConfig | TrainVideoConfig, gpus: int = 1) -> Plans:
         largest_block=saved.largest,
     )
     kept = ("weights", "gradients", "optimizer", "average")
-    divided = {name: -(-getattr(ddp, name) // gpus) for name in kept}
-    return Plans(ddp, ddp._replace(**divided, gathered=gathered, whole_copy=ddp.weights))
+    divided = ddp._replace(**{name: -(-getattr(ddp, name) // gpus) for name in kept}, whole_copy=ddp.weights)
+    return Plans(ddp, divided._replace(gathered=zero2), divided._replace(gathered=fsdp2))
 
 
 class Count(NamedTuple):
@@ -135,22 +140,26 @@ def clips(config: TrainPolicyConfig | TrainVideoConfig, gpus: int) -> int:
     return config.trainer.batch_size * config.trainer.accumulate * gpus
 
 
-def _gathered(model: nn.Module, layer_byte: int) -> int:
-    """What FSDP2 has whole in the backward pass. The encoders, units of their own, are gathered in no step."""
+def _gathered(model: nn.Module, layer_byte: int, at_once: int | None) -> int:
+    """What is whole in the backward pass, the weights of the largest `at_once` layers, or of all.
+
+    The encoders, units of their own, are gathered in no step.
+    """
     units = [count(unit) for unit in (model.units() if isinstance(model, Policy) else layers(model))]
     rest = [whole - sum(part) for whole, part in zip(count(model), zip(*units, strict=True), strict=True)]
     at_work = [count(layer) for layer in layers(model)]
-    largest = sorted((layer.parameters for layer in at_work), reverse=True)[:2]
+    largest = sorted((layer.parameters for layer in at_work), reverse=True)[:at_once]
     learning = max((layer.trained for layer in at_work), default=0)
     return FLOAT * sum(rest) + layer_byte * sum(largest) + (layer_byte + FLOAT) * learning
 
 
 def report(config: TrainPolicyConfig | TrainVideoConfig, gpus: int) -> str:
     """What a training takes on `gpus` GPUs, as a table for a terminal."""
-    found, divided = plan(config, gpus)
+    plans = plan(config, gpus)
+    found = plans.ddp
     ways = {"ddp": found} if gpus > 1 else {"one GPU": found}
     if gpus > 1 and config.optimizer.kind == "adamw":  # the only one that takes divided weights
-        ways["fsdp2"] = divided
+        ways = plans._asdict()
     total = clips(config, gpus)
     notes = {
         "weights": f"{found.parameters / 1e6:,.1f} M parameters, frozen encoders included",
@@ -159,7 +168,7 @@ def report(config: TrainPolicyConfig | TrainVideoConfig, gpus: int) -> str:
         "average": "exponential average of the weights (trainer.ema)",
         "activations": f"kept for the backward pass, {config.trainer.batch_size} of {total} clips an update",
         "largest_block": "inside of one checkpointed layer" if found.largest_block else "no checkpointing",
-        "gathered": "by FSDP2: two layers, and what is in none",
+        "gathered": "zero2: all layers; fsdp2: two of them; both: what is in none",
         "whole_copy": "for evaluations, which need no gradients and activations",
         "total": "at the most, beside what CUDA and the libraries use themselves",
     }
@@ -216,6 +225,7 @@ def _model(config: TrainPolicyConfig | TrainVideoConfig, size: tuple[int, int]) 
         )
         model = build_policy(config, autoencoder, space)
         context = getattr(model.image_encoder, "dim", 1)
+    check_size(size, autoencoder.factor)
     rows, columns = (side // autoencoder.factor for side in size)
     return model, _Shape(config.data.clip.frames, autoencoder.channels, rows, columns, context)
 

@@ -8,34 +8,50 @@ import yaml
 
 from vidpara.config import TrainPolicyConfig, TrainVideoConfig
 
+SVD_LINK = "https://huggingface.co/stabilityai/stable-video-diffusion-img2vid/blob/main/LICENSE.md"
+DINO_LINK = "https://ai.meta.com/resources/models-and-libraries/dinov3-license/"
 SVD_LICENCE = (
     "The weights were fine-tuned from Stable Video Diffusion and fall under Stability AI's community licence: free "
-    "below a revenue threshold, with registration and attribution."
+    f"below a revenue threshold, with registration and attribution ({SVD_LINK})."
 )
-DINO_LICENCE = "The weights were fine-tuned from DINOv3 and fall under Meta's DINOv3 licence."
+DINO_LICENCE = f"The weights were fine-tuned from DINOv3 and fall under Meta's DINOv3 licence ({DINO_LINK})."
 OWN_LICENCE = "Trained from random weights; no published model is inside."
+NAMES = {
+    SVD_LICENCE: {
+        "license": "other",
+        "license_name": "stable-video-diffusion-community",
+        "license_link": SVD_LINK,
+    },
+    DINO_LICENCE: {"license": "other", "license_name": "dinov3-license", "license_link": DINO_LINK},
+}
+"""What the hub is told of a licence; neither is on its own list."""
 
 
 def model_card(config: TrainPolicyConfig | TrainVideoConfig, command: str) -> str:
     """Markdown with the front matter that the Hugging Face hub reads."""
     policy = isinstance(config, TrainPolicyConfig)
+    image = isinstance(config, TrainPolicyConfig) and config.policy.kind == "image"
     base, licence = _base(config), _licence(config)
     front = {
         "library_name": "vidpara" if policy else "diffusers",
-        "tags": ["robotics", "vidpara", "video-diffusion", *(["para"] if policy else ["image-to-video"])],
-        **({} if licence == OWN_LICENCE else {"license": "other"}),
+        "tags": [
+            *("robotics", "vidpara"),
+            *([] if image else ["video-diffusion"]),
+            "para" if policy else "image-to-video",
+        ],
+        **NAMES.get(licence, {}),
         **({"base_model": base} if base else {}),
     }
-    if policy and config.policy.kind == "image":
+    if image:
         what = "An image policy: a DINOv3 backbone with an action head."
     elif policy:
         what = "A robot policy: a video diffusion UNet whose decoder features an action head reads."
     else:
         what = "A video diffusion model, fine-tuned on robot rollouts."
-    load = _loading(config)
+    load, clips = _loading(config), config.trainer.batch_size * config.trainer.accumulate
     return (
         f"---\n{yaml.safe_dump(front, sort_keys=False)}---\n\n# {config.run.name}\n\n{what} Trained with vidpara for "
-        f"{config.trainer.steps:,} steps of {config.trainer.batch_size} clips.\n\n## Load\n\n```python\n{load}```\n\n"
+        f"{config.trainer.steps:,} steps of {clips} clips a process.\n\n## Load\n\n```python\n{load}```\n\n"
         f"## How it was trained\n\n```\n{command}\n```\n\n`config.yaml` holds every setting and is itself a valid "
         f"input of the stage; `metrics.jsonl` the curves.\n\n## Licence\n\n{licence} The simulator's assets, which the "
         "training images show, are not part of this folder.\n"

@@ -74,6 +74,10 @@ def test_svds_vae_gives_scaled_latents_and_unscaled_conditioning():
     assert latents.shape == (7, 4, 16, 16) and autoencoder.factor == 2
     torch.testing.assert_close(latents * autoencoder.condition_scale, vae.encode(frames).latent_dist.mode())
     assert autoencoder.decode(latents[None]).shape == (1, 7, 3, 32, 32)
+    with pytest.raises(
+        UserError, match=r"images of 31 x 32 .* cells of 2 x 2 pixels; set --data\.size 32 32"
+    ):
+        autoencoder.encode(frames[:, :, 1:])
 
 
 def test_an_autoencoder_saved_in_half_precision_encodes_float_frames(tmp_path):

@@ -13,6 +13,7 @@ from typing import Literal
 
 import pytest
 import torch
+from torch import _dynamo as dynamo
 from torch import nn
 
 from vidpara.build import build_unet
@@ -21,6 +22,11 @@ from vidpara.models.svd import VideoModel
 
 # Without our own attention, whose annotations tests check at run time, which Dynamo cannot trace; see ALONE.
 SMALL = UNetConfig(channels=(32, 32), attention=(False, True), context_dim=16, single_token=False)
+
+
+def by_dynamo(module: nn.Module, fullgraph: bool = False) -> None:
+    """`Module.compile` without the inductor."""
+    module._compiled_call_impl = torch.compile(module._call_impl, backend="eager", fullgraph=fullgraph)
 
 
 def test_our_own_attention_is_compiled_too():
@@ -47,16 +53,19 @@ torch.testing.assert_close(traced(*given)[0], plain(*given)[0], rtol=1e-4, atol=
 """
 
 
+def test_every_layer_of_a_deep_unet_is_compiled(monkeypatch: pytest.MonkeyPatch):
+    """`fullgraph` makes an error of what torch would otherwise leave uncompiled after some variants."""
+    monkeypatch.setattr(nn.Module, "compile", lambda module: by_dynamo(module, fullgraph=True))
+    deep = replace(SMALL, channels=(32, 64), attention=(False, False), compile=True)
+    with dynamo.config.patch(recompile_limit=2), torch.no_grad():
+        unet = build_unet(deep, 4, 3)
+        unet(torch.randn(1, 3, 8, 8, 8), torch.zeros(1), torch.randn(1, 1, 16), torch.ones(1, 3))
+
+
 @pytest.mark.parametrize("checkpointing", ["none", "finest", "layers"])
 def test_compiled_layers_give_the_features_and_gradients_of_plain_ones(
     monkeypatch: pytest.MonkeyPatch, checkpointing: Literal["none", "finest", "layers"]
 ):
-    compiled: list[nn.Module] = []
-
-    def by_dynamo(module: nn.Module) -> None:
-        compiled.append(module)
-        module._compiled_call_impl = torch.compile(module._call_impl, backend="eager")
-
     monkeypatch.setattr(nn.Module, "compile", by_dynamo)
     plain, traced = (
         VideoModel(
@@ -64,6 +73,7 @@ def test_compiled_layers_give_the_features_and_gradients_of_plain_ones(
         )
         for chosen in (False, True)
     )
+    compiled = [module for module in traced.modules() if module._compiled_call_impl is not None]
     assert len(compiled) > 5
     traced.load_state_dict(plain.state_dict())  # the names are those of plain layers
     clip, sigma, still = torch.randn(2, 3, 4, 8, 8), torch.tensor([700.0, 1.0]), torch.zeros(2)

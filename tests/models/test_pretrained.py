@@ -8,10 +8,18 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 from diffusers import AutoencoderKLTemporalDecoder, UNetSpatioTemporalConditionModel
+from huggingface_hub.errors import (
+    GatedRepoError,
+    LocalEntryNotFoundError,
+    RemoteEntryNotFoundError,
+    RepositoryNotFoundError,
+)
 from safetensors.torch import load_file, save_file
 from transformers import (
     CLIPConfig,
@@ -250,6 +258,27 @@ def test_a_folder_that_is_none_or_lacks_the_model_is_named(models, tmp_path):
         pretrained(CLASS["vae"], str(file), subfolder(str(file), "vae"))
 
 
+RESPONSE: Any = SimpleNamespace(headers={}, request=None)
+
+
+@pytest.mark.parametrize(
+    ("refusal", "message"),
+    [
+        (GatedRepoError("403", response=RESPONSE), r"accept its licence: do that at \S+/me/svd, then `hf auth login`"),
+        (RepositoryNotFoundError("401", response=RESPONSE), "on the hub no such model that you may read; give a local"),
+        (LocalEntryNotFoundError("no connection"), "the hub cannot be reached; connect, or give a local folder"),
+        (RemoteEntryNotFoundError("404", response=RESPONSE), r"it has no unet/config\.json; give the id of a whole"),
+    ],
+)  # fmt: skip
+def test_why_the_hub_gives_no_weights_is_said(refusal, message, monkeypatch):
+    def refuse(*_asked):
+        raise refusal
+
+    monkeypatch.setattr("vidpara.models.pretrained.hf_hub_download", refuse)
+    with pytest.raises(UserError, match=f"from me/svd, unet: .*{message}"):
+        pretrained(CLASS["unet"], "me/svd", "unet")
+
+
 @pytest.mark.slow
 def test_a_hub_id_with_nothing_but_half_precision_loads_too(models, tmp_path):
     """From the hub's local cache, which is read when the libraries are imported: hence a process of its own."""
@@ -263,7 +292,7 @@ def test_a_hub_id_with_nothing_but_half_precision_loads_too(models, tmp_path):
         "from tests.models.test_pretrained import CLASS, pretrained\n"
         "for name in ('unet', 'image_encoder'): print(pretrained(CLASS[name], 'me/svd', name).dtype)\n"
         "try: pretrained(CLASS['vae'], 'me/svd', 'vae')\n"
-        "except Exception as error: print(type(error).__name__, str(error)[:70])"
+        "except Exception as error: print(type(error).__name__, str(error))"
     )
     run = subprocess.run(
         [sys.executable, "-c", code],
@@ -275,3 +304,4 @@ def test_a_hub_id_with_nothing_but_half_precision_loads_too(models, tmp_path):
     said = run.stdout.splitlines()
     assert said[:2] == ["torch.float32"] * 2, run.stderr
     assert said[2].startswith("UserError cannot load AutoencoderKLTemporalDecoder from me/svd, vae: ")
+    assert said[2].endswith("the hub cannot be reached; connect, or give a local folder")

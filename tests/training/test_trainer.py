@@ -112,14 +112,20 @@ def test_two_processes_train_like_one_with_the_same_global_batch(tmp_path: Path)
         assert ours == pytest.approx(theirs, rel=1e-5)
 
 
-def launch_failing(run: Path, *launcher: str, failure: str) -> subprocess.CompletedProcess[str]:
+def launch_failing(
+    run: Path, *launcher: str, failure: str, by: str = "accelerate"
+) -> subprocess.CompletedProcess[str]:
     flags = ("--run", str(run), "--noise", "0", "--trainer.batch-size", "4")
-    return launch_two("cpu_2.yaml", TINY, *flags, launcher=launcher, TINY_FAILURE=failure)
+    if by == "accelerate":
+        return launch_two("cpu_2.yaml", TINY, *flags, launcher=launcher, TINY_FAILURE=failure)
+    torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *launcher, "--")
+    return launch(*torchrun, str(TINY), *flags, TINY_FAILURE=failure)
 
 
-def test_a_killed_process_is_restarted_and_the_job_goes_on_from_its_checkpoint(tmp_path: Path):
+@pytest.mark.parametrize("by", ["accelerate", "torchrun"])
+def test_a_killed_process_is_restarted_and_the_job_goes_on_from_its_checkpoint(tmp_path: Path, by: str):
     fit(TinyConfig(run=tmp_path / "one", noise=0.0).having(batch_size=8))
-    ended = launch_failing(tmp_path / "two", "--max_restarts", "1", failure="killed@25")
+    ended = launch_failing(tmp_path / "two", "--max_restarts", "1", failure="killed@25", by=by)
     assert ended.returncode == 0, ended.stderr
     a, b = (checkpoint.load(tmp_path / run / "checkpoint-00000030") for run in ("one", "two"))
     for name, value in a.tensors["model"].items():

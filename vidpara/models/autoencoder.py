@@ -8,6 +8,7 @@ diffusion assumes.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -68,6 +69,7 @@ class PatchPCA(nn.Module):
         return cls(vectors[:, leading].float().contiguous(), mean.float(), scale.float())
 
     def encode(self, frames: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n c h8 w8"]:
+        check_size(frames.shape[-2:], self.factor)
         coefficients = (_patches(frames, self.factor) - self.mean) @ self.basis / self.scale
         return rearrange(coefficients, "n h w c -> n c h w")
 
@@ -118,6 +120,7 @@ class SVDAutoencoder(nn.Module):
 
     @torch.no_grad()
     def encode(self, frames: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n c h8 w8"]:
+        check_size(frames.shape[-2:], self.factor)
         parts = [self.vae.encode(chunk).latent_dist.mode() for chunk in frames.split(AT_ONCE)]
         return torch.cat(parts) * self.vae.config.scaling_factor
 
@@ -151,6 +154,21 @@ class Pixels(nn.Module):
 
 
 Autoencoder = PatchPCA | SVDAutoencoder | Pixels
+
+
+def check_size(size: Sequence[int], factor: int) -> None:
+    """Whole latent cells only: of a rest at the edge the autoencoder would see nothing, and pixels would be shifted.
+
+    Raises:
+        UserError: the image's rows or columns are no multiple of `factor`.
+    """
+    rows, columns = size
+    if rows % factor or columns % factor:
+        nearest = " ".join(str(max(1, round(side / factor)) * factor) for side in (rows, columns))
+        raise UserError(
+            f"images of {rows} x {columns} are not of whole latent cells of {factor} x {factor} pixels; set "
+            f"--data.size {nearest}"
+        )
 
 
 def _patches(frames: Float[Tensor, "n 3 h w"], patch: int) -> Float[Tensor, "n h8 w8 d"]:

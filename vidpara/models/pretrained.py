@@ -10,6 +10,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub import hf_hub_download
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    GatedRepoError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+)
 from safetensors import SafetensorError
 from torch._guards import detect_fake_mode
 
@@ -47,6 +54,8 @@ def pretrained(kind, weights: str, sub: str | None):
     local, planned = Path(weights).exists() or _is_path(weights), detect_fake_mode() is not None
     try:
         variant = variant_of(place, _stem(kind), kind.__name__) if local and not planned else None
+        if not local:
+            _ask_hub(weights, sub)
         _check_config(kind, weights, named)
         if planned:
             return _shapes(kind, weights, named)
@@ -60,6 +69,31 @@ def pretrained(kind, weights: str, sub: str | None):
 def _is_path(weights: str) -> bool:
     """Whether this can be no hub id, which is NAME or OWNER/NAME."""
     return weights.startswith(("/", ".", "~")) or weights.count("/") > 1
+
+
+def _ask_hub(weights: str, sub: str | None) -> None:
+    """Whether the hub gives this model: the libraries say of every refusal that a file is missing."""
+    page, path = f"https://huggingface.co/{weights}", f"{sub}/config.json" if sub else "config.json"
+    try:
+        hf_hub_download(weights, path)
+    except GatedRepoError as error:
+        raise ValueError(
+            f"it is given to those who accept its licence: do that at {page}, then `hf auth login` here"
+        ) from error
+    except RepositoryNotFoundError as error:
+        raise ValueError(
+            "there is no such folder here, and on the hub no such model that you may read; give a local folder, "
+            f"or look at {page}, and if you need a token there, `hf auth login`"
+        ) from error
+    except LocalEntryNotFoundError as error:
+        raise ValueError(
+            "there is no such folder here, nor is it in the hub's local cache, and the hub cannot be reached; connect, "
+            "or give a local folder"
+        ) from error
+    except EntryNotFoundError as error:
+        raise ValueError(
+            f"it has no {path}; give the id of a whole pipeline, or of this model alone"
+        ) from error
 
 
 def _is_diffusers(kind) -> bool:

@@ -14,6 +14,7 @@ from typing import Any
 
 from diffusers import EulerDiscreteScheduler
 from huggingface_hub import hf_hub_download
+from torch._subclasses.fake_tensor import unset_fake_temporarily
 
 from vidpara.cli import UserError
 from vidpara.config import DiffusionConfig
@@ -36,9 +37,13 @@ def check_scheduler(weights: str, config: DiffusionConfig) -> None:
     Raises:
         UserError: they differ.
     """
-    if (found := _read(weights, SCHEDULER)) is None:
-        return
-    place, ours = f"{weights}/{SCHEDULER}", scheduler(config).config
+    if (found := _read(weights, SCHEDULER)) is not None:
+        with unset_fake_temporarily():  # schedulers compute with numbers, which planned tensors do not have
+            _compare(found, f"{weights}/{SCHEDULER}", config)
+
+
+def _compare(found: dict[str, Any], place: str, config: DiffusionConfig) -> None:
+    ours = scheduler(config).config
     if (name := found.get("_class_name", "EulerDiscreteScheduler")) != "EulerDiscreteScheduler":
         raise UserError(
             f"{place} is of {name}, vidpara has SVD's EulerDiscreteScheduler; choose a UNet that was published with it"

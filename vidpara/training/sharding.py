@@ -9,6 +9,7 @@ communication.
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
@@ -81,6 +82,8 @@ def shard(
     With `half` the layers' weights are gathered in bf16, which halves the traffic; the divided ones stay float32.
     Inputs keep their precision, because a batch also holds cameras.
     """
+    # diffusers' layers end in a reshape. Nothing adds to their outputs in place; gradients are those of whole weights.
+    warnings.filterwarnings("ignore", "FSDP2-wrapped module .* returned a view tensor")
     mesh = init_device_mesh(device.type, (torch.distributed.get_world_size(),))
     full = MixedPrecisionPolicy(cast_forward_inputs=False)
     light = MixedPrecisionPolicy(torch.bfloat16, torch.float32, cast_forward_inputs=False) if half else full
