@@ -49,9 +49,9 @@ def test_the_planned_activations_are_those_of_a_real_forward(checkpointing: str)
     model = build_policy(config, autoencoder, space).train()
     batch = default_collate([sample(i, autoencoder.channels, model.image_encoder.dim) for i in range(4)])
     real = activations(model, lambda: model(batch))
-    # A real kernel may copy where a fake one keeps a view: three maps of one pixel here.
-    assert planned.activations == pytest.approx(real.bytes, rel=1e-3)
-    assert planned.largest_block == pytest.approx(real.largest, rel=1e-3)
+    # A real kernel may copy where a fake one keeps a view: three maps of one pixel, 7 frames and 64 channels here.
+    assert 0 <= real.bytes - planned.activations <= 3 * 4 * 7 * 64 * memory.FLOAT
+    assert planned.largest_block == real.largest
     assert planned.weights == 4 * sum(p.numel() for p in model.parameters())
     assert planned.gradients == 4 * sum(p.numel() for p in model.parameters() if p.requires_grad)
     assert planned.gradients == planned.average == planned.optimizer  # Muon has one moment
