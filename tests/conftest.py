@@ -32,7 +32,7 @@ def pytest_configure() -> None:
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", 2)))
 
 
-@pytest.fixture(autouse=True)
-def no_precision_of_another_test() -> None:
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
     """Accelerate keeps the first precision that a process asks for; runs of other tests may have asked for another."""
     AcceleratorState._reset_state()
