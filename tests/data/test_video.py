@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import sys
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -132,6 +133,44 @@ def test_decord_reads_the_same_frames(video):
     found = read_frames(video, times[clip], 0.001, "decord")
     assert [number_of(image) for image in found] == clip.tolist()
     assert np.abs(found.astype(int) - images[clip]).max() <= 3  # another colour conversion
+
+
+def torchcodec_or_skip() -> None:
+    try:
+        import torchcodec.decoders  # noqa: F401  # pyright: ignore[reportMissingImports]
+    except (
+        ImportError,
+        RuntimeError,
+        OSError,
+    ):  # it is there, but not FFmpeg's libraries or the PyTorch it was built for
+        pytest.skip("needs torchcodec and FFmpeg's libraries")
+
+
+def test_torchcodec_reads_the_same_frames(video):
+    torchcodec_or_skip()
+    times, images = decoded(video)
+    clip = np.array([40, 3, 17, 59])
+    if video.suffix == ".avi":  # which does not say when its frames are shown
+        with pytest.raises(UserError, match=r"cannot be decoded by torchcodec; try --data\.decoder pyav"):
+            read_frames(video, times[clip], 0.001, "torchcodec")
+        return
+    found = read_frames(video, times[clip], 0.001, "torchcodec")
+    assert [number_of(image) for image in found] == clip.tolist()
+    assert np.abs(found.astype(int) - images[clip]).max() <= 3  # another colour conversion
+
+
+def test_torchcodec_turns_pictures_as_the_file_asks(tmp_path):
+    torchcodec_or_skip()
+    file = turned_video(tmp_path)
+    ours, theirs = (read_frames(file, np.array([0.5]), decoder=name) for name in ("pyav", "torchcodec"))
+    assert ours.shape == theirs.shape
+    assert np.abs(ours.astype(int) - theirs).max() <= 3
+
+
+def test_a_torchcodec_that_is_not_there_is_named(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torchcodec.decoders", None)
+    with pytest.raises(UserError, match=r"needs a torchcodec that fits this PyTorch.*--data\.decoder pyav"):
+        read_frames(turned_video(tmp_path), np.array([0.5]), decoder="torchcodec")
 
 
 def test_a_video_that_changes_its_size_is_named(tmp_path):

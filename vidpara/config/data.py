@@ -70,8 +70,9 @@ class DataConfig:
     cameras: Path | None = None
     """YAML file with the cameras' parameters, for LeRobotDatasets that do not hold them."""
     lerobot: LeRobotConfig = field(default_factory=LeRobotConfig)
-    decoder: Literal["pyav", "decord"] = "pyav"
-    """What decodes videos; decord is an extra (`vidpara[video]`) and reads fewer codecs."""
+    decoder: Literal["pyav", "decord", "torchcodec"] = "pyav"
+    """What decodes videos; decord is an extra (`vidpara[video]`) and reads fewer codecs, torchcodec must fit PyTorch
+    and find FFmpeg's libraries."""
     size: tuple[int, int] | None = None
     """Rows and columns that images are resized to, the camera with them; None keeps the files' size."""
     fps: float | None = None

@@ -14,16 +14,16 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import av
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
 from vidpara.cli import UserError
+from vidpara.data.other_decoders import Decoder, by_decord, by_torchcodec
 from vidpara.types import Float, UInt8
 
-Decoder = Literal["pyav", "decord"]
 WHOLE = 0.95
 """Share of the frames that a header announces which must be there; some count one that is never shown."""
 EXACT = 1e-4
@@ -68,7 +68,13 @@ def read_frames(
         UserError: the file is missing or damaged, or shows no frame within `tolerance` seconds of a wanted time.
     """
     once, back = np.unique(times, return_inverse=True)
-    found = _decord(file, once) if decoder == "decord" else list(_nearest(file, once))
+    match decoder:
+        case "pyav":
+            found = list(_nearest(file, once))
+        case "decord":
+            found = by_decord(file, _codec(file), once)
+        case "torchcodec":
+            found = by_torchcodec(file, frame_times(file)[0], once)
     for wanted, (shown, _) in zip(once, found, strict=True):
         if abs(shown - wanted) > tolerance:
             raise UserError(
@@ -196,26 +202,9 @@ def _keyframe_between(stream: Any, now: int, wanted: float) -> bool:
     return place >= 0 and stream.index_entries[place].timestamp > now
 
 
-def _decord(file: Path, times: Float[np.ndarray, "n"]) -> list[tuple[float, UInt8[np.ndarray, "h w 3"]]]:
-    """The same as `_nearest` through decord, on one thread: with more it collapses beside other workers."""
-    try:
-        import decord  # pyright: ignore[reportMissingImports]
-    except ImportError as error:
-        raise UserError("data.decoder decord needs decord; pip install 'vidpara[video]'") from error
+def _codec(file: Path) -> str:
     with _open(file) as container:
-        codec = _stream(file, container).codec_context.name
-    if codec != "h264":  # of H.265 with open groups of pictures decord 0.6 gives the neighbour of a frame
-        raise UserError(
-            f"{file} is {codec}, decord finds frames exactly in h264 alone; set --data.decoder pyav"
-        )
-    try:
-        reader = decord.VideoReader(str(file), num_threads=1)
-        shown = reader.get_frame_timestamp(range(len(reader)))[:, 0].astype(np.float64)
-        places = [int(np.abs(shown - time).argmin()) for time in times]
-        images = reader.get_batch(places).asnumpy()
-    except decord.DECORDError as error:
-        raise UserError(f"{file} cannot be decoded by decord; try --data.decoder pyav") from error
-    return list(zip(shown[places].tolist(), images, strict=True))
+        return _stream(file, container).codec_context.name
 
 
 def _tick(item: Any) -> int:
