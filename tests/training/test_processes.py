@@ -13,20 +13,22 @@ from vidpara.training.processes import first_only
 SCRIPT = """
 import os, sys
 from pathlib import Path
+import torch
 from vidpara.cli import UserError
-from vidpara.training.processes import first_only, processes
+from vidpara.training.processes import first_only, launched
 
 folder, rank = Path(sys.argv[1]), os.environ["RANK"]
 
 def refuse():
     raise UserError(f"no token, says {rank}")
 
-first_only((folder / f"did_{rank}").touch)
-try:
-    first_only(refuse)
-except UserError as error:
-    (folder / f"heard_{rank}").write_text(str(error))
-processes().wait_for_everyone()
+with launched():
+    first_only((folder / f"did_{rank}").touch)
+    try:
+        first_only(refuse)
+    except UserError as error:
+        (folder / f"heard_{rank}").write_text(str(error))
+(folder / f"parted_{rank}").write_text(str(not torch.distributed.is_initialized()))
 """
 
 
@@ -42,7 +44,7 @@ def test_one_process_is_the_first():
         first_only(refuse)
 
 
-def test_the_first_process_acts_and_all_end_with_its_words(tmp_path: Path):
+def test_the_first_process_acts_all_hear_its_words_and_part_in_order(tmp_path: Path):
     (tmp_path / "script.py").write_text(SCRIPT)
     ended = launch(
         "-m", "accelerate.commands.launch", "--config_file", str(ROOT / "accelerate_configs/cpu_2.yaml"),
@@ -50,4 +52,5 @@ def test_the_first_process_acts_and_all_end_with_its_words(tmp_path: Path):
     )  # fmt: skip
     assert ended.returncode == 0, ended.stderr
     said = {path.name: path.read_text() for path in tmp_path.glob("*_*")}
-    assert said == {"did_0": "", "heard_0": "no token, says 0", "heard_1": "no token, says 0"}
+    heard = {f"heard_{rank}": "no token, says 0" for rank in range(2)}
+    assert said == {"did_0": "", **heard, "parted_0": "True", "parted_1": "True"}
