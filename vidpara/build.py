@@ -210,9 +210,8 @@ def _video_policy(config: TrainPolicyConfig, autoencoder: Autoencoder, space: Wo
 
 
 def _image_policy(config: TrainPolicyConfig, autoencoder: Autoencoder, space: Workspace) -> ImagePolicy:
-    frames = config.data.clip.frames
-    model = ImageModel(build_vit(config.vit), config.vit.levels, frames)
-    head = build_head(config.policy.head, model.channels, frames - 1, space)
+    model = ImageModel(build_vit(config.vit), config.vit.levels)
+    head = build_head(config.policy.head, model.channels, config.data.clip.frames - 1, space)
     context = build_image_encoder(ImageEncoderConfig(), 1)
     return ImagePolicy(model, head, autoencoder, context, config.policy, space.image_size)
 

@@ -66,10 +66,18 @@ class Part(NamedTuple):
 
 
 class Features(NamedTuple):
-    """A backbone's features of every clip frame: a grid for pixel-aligned heads, its average for global ones."""
+    """A backbone's features of every clip frame: a grid for pixel-aligned heads, its average for global ones.
+
+    An image backbone sees the present frame alone (`t` is 1): what it knows stands for every moment.
+    """
 
     grid: Float[Tensor, "b t c h w"]
     pooled: Float[Tensor, "b t c"]
+
+    @property
+    def future(self) -> Features:
+        """Those that action steps read: without the present frame, unless there is no other."""
+        return self if self.grid.shape[1] == 1 else Features(self.grid[:, 1:], self.pooled[:, 1:])
 
 
 class Workspace(NamedTuple):

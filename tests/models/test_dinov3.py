@@ -11,7 +11,6 @@ from vidpara.config import ViTConfig
 from vidpara.models.dinov3 import ImageModel, random_vit
 
 SMALL = ViTConfig(patch=8, width=32, layers=3, heads=2, registers=2)
-FRAMES = 5
 
 
 @pytest.fixture(scope="module")
@@ -20,18 +19,19 @@ def vit():
     return random_vit(SMALL).eval()
 
 
-def test_features_are_the_last_blocks_patches_and_class_token_at_every_moment(vit):
+def test_features_are_the_last_blocks_patches_and_class_token_of_one_moment(vit):
     present = torch.rand(2, 3, 32, 48) * 2 - 1
-    model = ImageModel(vit, (-1,), FRAMES)
+    model = ImageModel(vit, (-1,))
     features = model(present)
-    assert features.grid.shape == (2, FRAMES, 32, 4, 6) and features.pooled.shape == (2, FRAMES, 32)
+    assert features.grid.shape == (2, 1, 32, 4, 6) and features.pooled.shape == (2, 1, 32)
     output = vit((present * 0.5 + 0.5 - model.mean) / model.std)
-    torch.testing.assert_close(features.grid[:, 3].flatten(-2).mT, output.last_hidden_state[:, 3:])
-    torch.testing.assert_close(features.pooled[:, 3], output.pooler_output)
+    torch.testing.assert_close(features.grid[:, 0].flatten(-2).mT, output.last_hidden_state[:, 3:])
+    torch.testing.assert_close(features.pooled[:, 0], output.pooler_output)
+    assert features.future is features  # it stands for every moment
 
 
 def test_a_cell_sees_its_own_patch_most(vit):
-    model = ImageModel(vit, (-1,), FRAMES)
+    model = ImageModel(vit, (-1,))
     present = torch.zeros(1, 3, 32, 48)
     changed = present.clone()
     changed[..., 16:24, 8:16] = 1.0
@@ -41,14 +41,14 @@ def test_a_cell_sees_its_own_patch_most(vit):
 
 def test_several_blocks_are_joined_channel_by_channel(vit):
     present = torch.rand(1, 3, 32, 32)
-    both = ImageModel(vit, (0, -1), FRAMES)(present)
-    last = ImageModel(vit, (-1,), FRAMES)(present)
+    both = ImageModel(vit, (0, -1))(present)
+    last = ImageModel(vit, (-1,))(present)
     assert both.grid.shape[2] == both.pooled.shape[2] == 64
     torch.testing.assert_close(both.grid[:, :, 32:], last.grid)
 
 
 def test_positions_do_not_change_from_call_to_call_in_training():
-    model = ImageModel(random_vit(SMALL).train(), (-1,), FRAMES)
+    model = ImageModel(random_vit(SMALL).train(), (-1,))
     present = torch.rand(1, 3, 32, 32)
     torch.testing.assert_close(model(present).grid, model(present).grid)
 
@@ -57,12 +57,12 @@ def test_a_published_folder_loads_and_positions_stay_fixed(vit, tmp_path):
     vit.save_pretrained(tmp_path)
     loaded = build_vit(ViTConfig(weights=str(tmp_path)))
     present = torch.rand(1, 3, 32, 32)
-    ours, theirs = (ImageModel(each.train(), (-1,), FRAMES)(present) for each in (loaded, vit))
+    ours, theirs = (ImageModel(each.train(), (-1,))(present) for each in (loaded, vit))
     torch.testing.assert_close(ours.grid, theirs.grid)
 
 
 def test_a_patch_that_does_not_divide_the_image_is_named(vit):
     with pytest.raises(UserError, match=r"vit\.patch 8 does not divide the image of \(30, 32\)"):
-        ImageModel(vit, (-1,), FRAMES)(torch.zeros(1, 3, 30, 32))
+        ImageModel(vit, (-1,))(torch.zeros(1, 3, 30, 32))
     with pytest.raises(UserError, match=r"vit\.levels \(7,\): the ViT has blocks -3 to 2"):
-        ImageModel(vit, (7,), FRAMES)
+        ImageModel(vit, (7,))

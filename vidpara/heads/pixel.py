@@ -30,7 +30,7 @@ class PixelHead(nn.Module):
 
     def __init__(self, channels: int, steps: int, config: HeadConfig, workspace: Workspace) -> None:
         super().__init__()
-        self.config = config
+        self.config, self.steps = config, steps
         self.image_size = workspace.image_size
         self.heights = Bins(workspace.low[2], workspace.high[2], config.height_bins)
         self.register_buffer("home", torch.tensor(workspace.home), persistent=False)
@@ -87,14 +87,12 @@ class PixelHead(nn.Module):
 
     def features(self, features: Features, start: Start, camera: Camera) -> Float[Tensor, "b a width h w"]:
         """Future frames' features on the heatmap grid, told where and how the end effector is now, and which step."""
-        future = features.grid[:, 1:]
-        steps = future.shape[1]
+        future = features.future.grid
         grid = F.interpolate(self.lateral(future.flatten(0, 1)), self.config.grid, mode="bilinear")
-        grid = rearrange(grid, "(b a) c h w -> b a c h w", a=steps)
-        grid = grid + self.told(start, camera, steps)
-        return rearrange(self.trunk(grid.flatten(0, 1)), "(b a) c h w -> b a c h w", a=steps)
+        grid = grid.unflatten(0, future.shape[:2]) + self.told(start, camera)
+        return self.trunk(grid.flatten(0, 1)).unflatten(0, grid.shape[:2])
 
-    def told(self, start: Start, camera: Camera, steps: int) -> Float[Tensor, "b a width h w"]:
+    def told(self, start: Start, camera: Camera) -> Float[Tensor, "b a width h w"]:
         """The start keypoint: each cell's offset from the end effector now, and the effector's height and opening.
 
         PARA adds one learned embedding at the end effector's cell; an embedding of the offset to it says the same to
@@ -106,7 +104,7 @@ class PixelHead(nn.Module):
             [self.heights.one_hot(start.position[:, 2]), OPENING_BINS.one_hot(start.opening)], dim=-1
         )
         how = self.start_state(state)[:, None, None]
-        return rearrange(where + how, "b h w (a c) -> b a c h w", a=steps)
+        return rearrange(where + how, "b h w (a c) -> b a c h w", a=self.steps)
 
     def logits(self, trunk: Float[Tensor, "b a width h w"]) -> Float[Tensor, "b a k h w"]:
         return self.volume(trunk.flatten(0, 1)).unflatten(0, trunk.shape[:2])

@@ -64,6 +64,6 @@ class RegressionHead(nn.Module):
         """Positions in [0, 1]^3 of the workspace box, gripper logits, rotation logits."""
         where = (start.position - self.low) / (self.high - self.low)
         state = torch.cat([where, start.opening[:, None] * 10], dim=-1)
-        hidden = self.trunk(features.pooled[:, 1:] + self.start_state(state)[:, None] + self.step_embedding)
+        hidden = self.trunk(features.future.pooled + self.start_state(state)[:, None] + self.step_embedding)
         turn = self.rotation(hidden).unflatten(-1, (3, -1))
         return self.position(hidden).sigmoid(), self.gripper(hidden), turn

@@ -1,7 +1,7 @@
 """DINOv3 on the present frame: patch features for pixel-aligned heads, the class token for global ones.
 
-Siméoni et al. 2025. The features of the present frame stand for every moment of the clip; what tells the moments apart
-is the head's embedding of the action step.
+Siméoni et al. 2025. The features of the present frame stand for every moment; what tells the moments apart is the head's
+embedding of the action step.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 class ImageModel(nn.Module):
     """`features = model(present)`: the ViT's blocks `levels`, each normalised, joined channel by channel."""
 
-    def __init__(self, vit: DINOv3ViTModel, levels: tuple[int, ...], frames: int) -> None:
+    def __init__(self, vit: DINOv3ViTModel, levels: tuple[int, ...]) -> None:
         super().__init__()
         blocks = vit.config.num_hidden_layers
         if not levels or not all(-blocks <= level < blocks for level in levels):
             raise UserError(f"vit.levels {levels}: the ViT has blocks {-blocks} to {blocks - 1}")
-        self.vit, self.levels, self.frames = vit, levels, frames
+        self.vit, self.levels = vit, levels
         self.channels = vit.config.hidden_size * len(levels)
         self.register_buffer("mean", torch.tensor(MEAN).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(STD).view(3, 1, 1), persistent=False)
@@ -57,10 +57,7 @@ class ImageModel(nn.Module):
                 handle.remove()
         tokens = torch.cat([self.vit.norm(reached[level]) for level in self.levels], dim=-1)
         patches = rearrange(tokens[:, -rows * columns :], "b (h w) c -> b c h w", h=rows)
-        return Features(
-            patches[:, None].expand(-1, self.frames, -1, -1, -1),
-            tokens[:, None, 0].expand(-1, self.frames, -1),
-        )
+        return Features(patches[:, None], tokens[:, None, 0])
 
 
 def random_vit(config: ViTConfig) -> DINOv3ViTModel:

@@ -27,6 +27,7 @@ from vidpara.training.evaluation import Evaluator
 from vidpara.training.logger import Logger
 from vidpara.training.loop import Loop
 from vidpara.training.optimizer import ParamGroup, build_optimizer
+from vidpara.training.precision import fast_attention, precision_of
 from vidpara.training.processes import on_cpu, processes
 from vidpara.training.sampler import Piece, Share, length_of
 from vidpara.training.sharding import check_launch, copy_whole, named_groups, regrouped, requested, shard
@@ -116,7 +117,7 @@ def train(
         sharded=bool(sharding) and config.checkpoints == "sharded",
         autocast=accelerator.autocast if sharding else contextlib.nullcontext, plain=plain,
     )  # fmt: skip
-    with until_the_end:
+    with until_the_end, fast_attention(accelerator.device, accelerator.mixed_precision):
         size = config.batch_size * config.accumulate * accelerator.num_processes
         loop.go(dataset, shares or [Share(size, (Piece(0, length_of(dataset)),))])
     state.ema.copy_to_model()
@@ -125,17 +126,6 @@ def train(
         copy_whole(model, plain)
         return plain
     return accelerator.unwrap_model(wrapped, keep_fp32_wrapper=False)
-
-
-def precision_of(config: TrainerConfig) -> str:
-    """`auto` becomes bf16 where this machine computes in it."""
-    if config.precision != "auto":
-        return config.precision
-    if torch.cuda.is_available():
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "no"
-    processor = Path("/proc/cpuinfo")
-    flags = set(processor.read_text().split()) if processor.is_file() else set()
-    return "bf16" if flags & {"avx512_bf16", "amx_bf16"} else "no"
 
 
 def _accelerator(config: TrainerConfig) -> Accelerator:

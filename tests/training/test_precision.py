@@ -1,0 +1,43 @@
+"""Attention in bf16 on a CPU."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from vidpara.training.precision import fast_attention
+
+CPU = torch.device("cpu")
+
+
+def attended(dtype: torch.dtype) -> torch.Tensor:
+    torch.manual_seed(0)
+    queries, keys, values = (torch.randn(2, 3, 40, 16) for _ in range(3))
+    return F.scaled_dot_product_attention(queries.to(dtype), keys.to(dtype), values.to(dtype)).float()
+
+
+def graph(device: torch.device, precision: str) -> str:
+    """Name of the backward node of attention: which kernel runs."""
+    x = torch.randn(2, 3, 40, 16, dtype=torch.bfloat16, requires_grad=True)
+    with fast_attention(device, precision):
+        found = F.scaled_dot_product_attention(x, x, x).grad_fn
+    return type(found).__name__
+
+
+def test_bf16_on_a_cpu_attends_by_plain_products():
+    assert "Flash" in graph(CPU, "no")
+    assert "Flash" not in graph(CPU, "bf16")
+    assert "Flash" in graph(torch.device("cuda"), "bf16")  # the device that trains, not that of this tensor
+
+
+def test_it_is_the_same_attention():
+    with fast_attention(CPU, "bf16"):
+        found = attended(torch.bfloat16)
+    assert (found - attended(torch.float32)).abs().max() < 0.02  # bf16 keeps 8 bits, and values reach 2
+
+
+def test_the_settings_come_back_after_an_error():
+    before = torch.backends.cuda.fp16_bf16_reduction_math_sdp_allowed()
+    with pytest.raises(ZeroDivisionError), fast_attention(CPU, "bf16"):
+        raise ZeroDivisionError
+    assert torch.backends.cuda.fp16_bf16_reduction_math_sdp_allowed() == before
+    assert "Flash" in graph(CPU, "no")
