@@ -1,7 +1,7 @@
 """DINOv3 on the present frame: patch features for pixel-aligned heads, the class token for global ones.
 
-Siméoni et al. 2025. The features of the present frame stand for every moment; what tells the moments apart is the head's
-embedding of the action step.
+Siméoni et al. 2025. The features of the present frame stand for every moment; what tells the moments apart is the
+head's embedding of the action step.
 """
 
 from __future__ import annotations
