@@ -131,17 +131,3 @@ def test_a_rotation_that_is_not_known_is_learnt_from_in_no_way(kind):
     assert none["rotation"] == 0 < losses["rotation"] != whole["rotation"]
     if kind != "act":  # its style sees the whole chunk
         assert all(whole[name] == none[name] for name in whole if name != "rotation")
-
-
-def test_a_query_tells_the_cells_what_only_the_pooled_features_know():
-    features, start, actions = example()
-    alike = Start(start.position[:1].expand(B, -1), start.opening[:1].expand(B))
-    blind = Features(torch.zeros_like(features.grid), torch.randn_like(features.pooled) * 3)
-    errors = []
-    for query in (True, False):
-        config = HeadConfig(grid=(24, 32), height_bins=16, width=32, query=query)
-        head = fit(build_head(config, CHANNELS, A, SPACE), blind, alike, actions)
-        with torch.no_grad():
-            chunk = head.act(blind, alike, camera())
-        errors.append((chunk.position - actions.position).norm(dim=-1).max())
-    assert errors[0] < 0.02 and errors[1] > 0.05  # without it all samples look alike

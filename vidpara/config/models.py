@@ -113,9 +113,6 @@ class HeadConfig:
     """Channels of the head's convolutions and MLPs."""
     layers: int = 2
     """3 x 3 convolutions between the features and the volume."""
-    query: bool = False
-    """Tell the cells near the end effector what lies far from it: a query made of the pooled features (the class token)
-    weighs what each cell is told of its offset."""
     loss: Literal["joint", "factored"] = "joint"
     """`joint`: one softmax over bins x pixels. `factored`: pixel softmax, then height softmax at the true pixel."""
     targets: Literal["soft", "hard"] = "soft"

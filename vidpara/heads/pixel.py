@@ -37,7 +37,6 @@ class PixelHead(nn.Module):
         self.lateral = nn.Conv2d(channels, config.width, 1)
         self.start_keypoint = nn.Linear(4 * FREQUENCIES, steps * config.width)
         self.start_state = nn.Linear(config.height_bins + OPENING_BINS.count, steps * config.width)
-        self.query = nn.Linear(channels, steps * config.width) if config.query else None
         self.trunk = nn.Sequential(
             *(
                 layer
@@ -88,13 +87,9 @@ class PixelHead(nn.Module):
 
     def features(self, features: Features, start: Start, camera: Camera) -> Float[Tensor, "b a width h w"]:
         """Future frames' features on the heatmap grid, told where and how the end effector is now, and which step."""
-        future = features.future
-        grid = F.interpolate(self.lateral(future.grid.flatten(0, 1)), self.config.grid, mode="bilinear")
-        told = self.told(start, camera)
-        if self.query is not None:
-            query = self.query(future.pooled.mean(1)).unflatten(-1, (self.steps, -1))
-            told = told * (1 + query[..., None, None])
-        grid = grid.unflatten(0, future.grid.shape[:2]) + told
+        future = features.future.grid
+        grid = F.interpolate(self.lateral(future.flatten(0, 1)), self.config.grid, mode="bilinear")
+        grid = grid.unflatten(0, future.shape[:2]) + self.told(start, camera)
         return self.trunk(grid.flatten(0, 1)).unflatten(0, grid.shape[:2])
 
     def told(self, start: Start, camera: Camera) -> Float[Tensor, "b a width h w"]:
