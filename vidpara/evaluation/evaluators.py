@@ -26,7 +26,11 @@ BATCH = 16
 
 
 class ActionErrors:
-    """Medians over validation clips and action steps: pixels, metres of height and of position, gripper closing."""
+    """Medians over validation clips and action steps: pixels, metres of height and of position, gripper closing.
+
+    Of the position also what nine of ten stay below: a policy that goes the wrong way from the start, and is precise
+    everywhere else, has a good median.
+    """
 
     def __init__(self, clips: Dataset) -> None:
         self.clips = clips
@@ -44,6 +48,7 @@ class ActionErrors:
         yield "val/pixel_error", float(torch.cat(pixel).median())
         yield "val/height_error", float(torch.cat(height).median())
         yield "val/position_error", float(torch.cat(position).median())
+        yield "val/position_error_90", float(torch.cat(position).quantile(0.9))
         yield "val/gripper_error", float(torch.cat(gripper).mean())
 
 

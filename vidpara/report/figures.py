@@ -28,7 +28,12 @@ STYLE: dict[Any, Any] = {
     "axes.grid": True, "grid.color": TEXT, "grid.alpha": 0.12, "grid.linewidth": 0.8, "axes.linewidth": 0.6,
     "figure.facecolor": "none", "axes.facecolor": "none", "savefig.facecolor": "none", "legend.frameon": False,
 }  # fmt: skip
-UNITS = {"pixel_error": "pixels", "height_error": "metres", "position_error": "metres"}
+UNITS = {
+    "pixel_error": "pixels",
+    "height_error": "metres",
+    "position_error": "metres",
+    "position_error_90": "metres",
+}
 HIDDEN = re.compile(r"(_lr|/lr|grad_norm|samples_per_second)$")
 COLUMNS, WIDTH, HEIGHT = 3, 3.3, 2.25
 MAPS = 4
