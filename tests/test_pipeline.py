@@ -242,3 +242,4 @@ def test_one_sample_is_learnt_to_the_point(rollouts, tmp_path):
     lines = [json.loads(line) for line in (tmp_path / "one/metrics.jsonl").read_text().splitlines()]
     last = {key: value for line in lines for key, value in line.items()}
     assert last["val/position_error"] < 0.005, last
+    assert last["val/position_error"] <= last["val/position_error_90"] < 0.02, last

@@ -28,7 +28,7 @@ def fast_attention(device: torch.device, precision: str) -> Iterator[None]:
     """Attention as plain matrix products, inside the block, where bf16 is trained on a CPU.
 
     There PyTorch's fused attention does not use the processor's bf16 units; its backward pass is slower than in
-    float32, and the products take two thirds of its time. Elsewhere nothing changes.
+    float32 and than the products. Elsewhere nothing changes.
     """
     if device.type != "cpu" or precision != "bf16":
         yield
