@@ -48,6 +48,12 @@ def test_a_sweep_becomes_one_cell_a_combination(tmp_path: Path):
     ]  # fmt: skip
 
 
+def test_a_swept_fraction_stays_in_the_logs_name(tmp_path: Path):
+    rates = {"files": ["configs/policy/joint.yaml"], "sweep": {"optimizer.lr": [0.5]}}
+    found = planned(tmp_path, sweep={}, cells={"rate": rates})
+    assert {step.log.name for step in found.steps.values()} == {"rate-lr0.5.log"}
+
+
 def test_cells_share_stage_one_and_the_one_without_does_not_wait_for_it(tmp_path: Path):
     found = planned(tmp_path)
     assert len(keys(found, "train_video")) == 1

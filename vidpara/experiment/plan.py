@@ -184,7 +184,7 @@ class _Planner:
         folder = self.experiment.runs / key / name
         label = "video" if stage == "train_video" else f"{name} train"
         words = (*words, "--run", str(folder), "--data.cache", str(self.experiment.runs / "latents"))
-        log = folder.with_suffix(".log")
+        log = Path(f"{folder}.log")  # with_suffix would cut a swept 0.5 off
         return Step(label, stage, words, key, tuple(step.name for step in needs), folder / last, log)
 
     def _collection(self) -> Step:
