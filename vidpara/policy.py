@@ -172,19 +172,26 @@ class VideoPolicy(Policy):
         """Named losses from one forward of the UNet.
 
         The clips that train the head (`part`, or `acting` of the batch) have their future at pure noise (`sigma`), as
-        at run time; the others have log-normal noise. Of a part the losses of the head count by its number of clips, so
-        that their mean over processes and micro-steps is that of all clips, if every clip has as many labels.
+        at run time, and so has the share `blank` of the others; the rest have log-normal noise. Of a part the losses of
+        the head count by its number of clips, so that their mean over processes and micro-steps is that of all clips,
+        if every clip has as many labels.
         """
         count = len(batch.latents)
         acting = part.count if part else self.acting(count) if count > 1 else 1
-        sigma = torch.full((count,), self.config.sigma, device=batch.latents.device)
+        device = batch.latents.device
+        as_read = torch.arange(count, device=device) < acting
+        if self.config.blank:
+            as_read |= torch.rand(count, device=device) < self.config.blank
+        sigma = torch.full((count,), self.config.sigma, device=device)
         augmentation = torch.zeros_like(sigma)
         if acting < count:
-            sigma[acting:] = sample_sigma(count - acting, self.backbone.diffusion, sigma.device)
+            sigma[acting:] = sample_sigma(count - acting, self.backbone.diffusion, device)
             augmentation[acting:] = self.backbone.condition_noise(batch.latents[acting:])
+            sigma.masked_fill_(as_read, self.config.sigma)
+            augmentation.masked_fill_(as_read, 0.0)
         noisy = self.backbone.add_noise(batch.latents, sigma)
         if self.config.future == "mean":
-            noisy[:acting] = 0.0
+            noisy = noisy.masked_fill(as_read.view(-1, 1, 1, 1, 1), 0.0)
         with self.frozen():
             prediction, features = self.backbone.predict(
                 noisy,
@@ -196,10 +203,8 @@ class VideoPolicy(Policy):
                 self.trains_video,
             )
         assert features is not None
-        read = (self.training_features(features), batch.start, batch.camera, batch.actions)
-        losses = self.head.losses(
-            *first(max(1, acting), read)
-        )  # of none: every process has every loss and gradient
+        seen = (self.training_features(features), batch.start, batch.camera, batch.actions)
+        losses = self.head.losses(*first(max(1, acting), seen))  # of none: all processes have all losses
         if part:
             losses = {name: loss * (acting / part.mean) for name, loss in losses.items()}
         if self.trains_video:

@@ -138,6 +138,9 @@ class PolicyConfig:
     action_fraction: float = 0.75
     """Share of an update's clips at `sigma` with action losses; the rest trains the video loss at log-normal noise.
     Below 1 an update has at least one clip of each kind, over all processes and micro-steps."""
+    blank: float = 0.0
+    """Share of the video clips, drawn anew for each, that are at `sigma` like the action clips, so that video without
+    actions teaches what the head reads; `diffusion.blank` is stage one's."""
     backbone: Literal["train", "frozen"] = "train"
     stop_gradient: bool = False
     """Do not let action losses reach the backbone."""
