@@ -7,12 +7,14 @@ own attention over ours (`vidpara.training.precision`). Guard: the losses of bot
 from __future__ import annotations
 
 import contextlib
+import copy
 import statistics
 import sys
 from dataclasses import replace
 from unittest import mock
 
 import torch
+from accelerate.state import AcceleratorState
 
 from benchmarks import policies
 from benchmarks.harness import PAIRS, report
@@ -38,10 +40,6 @@ if __name__ == "__main__":
         sys.exit("this processor does not compute in bf16; there is nothing to compare")
     batch = policies.batch(config, config.trainer.batch_size)
     data, policy = InMemory(batch, config.trainer.batch_size), policies.policy(config).train()
-    groups = [
-        ParamGroup("backbone", list(policy.backbone.parameters()), config.optimizer.of_backbone, hidden=True),
-        ParamGroup("head", list(policy.head.parameters()), config.optimizer.lr),
-    ]
 
     def losses(bf16: bool) -> torch.Tensor:
         torch.manual_seed(0)
@@ -49,10 +47,18 @@ if __name__ == "__main__":
             return torch.stack([loss.float() for loss in policy(batch).values()])
 
     def step(precision: str, attention: bool = True) -> float:
+        AcceleratorState._reset_state()  # otherwise a process has one precision, and so has a model
+        trained = copy.deepcopy(policy)
+        groups = [
+            ParamGroup(
+                "backbone", list(trained.backbone.parameters()), config.optimizer.of_backbone, hidden=True
+            ),
+            ParamGroup("head", list(trained.head.parameters()), config.optimizer.lr),
+        ]
         chosen = replace(config.trainer, precision=precision)
         plain = mock.patch.object(trainer, "fast_attention", lambda *_: contextlib.nullcontext())
         with contextlib.nullcontext() if attention else plain:
-            spent = seconds_of_steps(policy, data, chosen, config.optimizer, config.loss, groups)
+            spent = seconds_of_steps(trained, data, chosen, config.optimizer, config.loss, groups)
         return statistics.median(spent)
 
     whole, half = losses(False), losses(True)
