@@ -99,12 +99,14 @@ def positions(cells: Sequence[Cell]) -> Figure:
 
 
 def by_setting(cells: Sequence[Cell], key: str) -> Figure:
-    """PLACE, and the plan's error, against the values of one swept setting, a line a recipe; seeds are pooled."""
+    """PLACE, and the plan's error, against the values of one swept setting, a line a recipe, a point where it has one value.
+
+    Seeds are pooled.
+    """
     chosen = [cell for cell in cells if _is_number(cell.swept.get(key))]
-    groups: dict[str, dict[float, list[Cell]]] = {}
+    lines: dict[str, dict[float, list[Cell]]] = {}
     for cell in sorted(chosen, key=lambda cell: cell.swept[key]):
-        groups.setdefault(cell.recipe, {}).setdefault(cell.swept[key], []).append(cell)
-    lines = {recipe: by_value for recipe, by_value in groups.items() if len(by_value) > 1}
+        lines.setdefault(cell.recipe, {}).setdefault(cell.swept[key], []).append(cell)
     palette = figures.colors(list(lines))
     with matplotlib.rc_context(figures.STYLE):
         figure = Figure(figsize=(8.0, 3.2), layout="constrained")
@@ -127,6 +129,7 @@ def by_setting(cells: Sequence[Cell], key: str) -> Figure:
             error.plot(list(errors), list(errors.values()), **style)
         name = key.rpartition(".")[2]
         place.set(title="PLACE (%)", ylim=(0, 100))
+        error.margins(y=0.1)
         error.set(title="plan error on held-out demos (cm)", ylim=(0, None))
         for axes in (place, error):
             _logarithmic(axes, sorted({value for by_value in lines.values() for value in by_value}))
