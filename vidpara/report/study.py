@@ -99,9 +99,9 @@ def positions(cells: Sequence[Cell]) -> Figure:
 
 
 def by_setting(cells: Sequence[Cell], key: str) -> Figure:
-    """PLACE, and the plan's error, against the values of one swept setting, a line a recipe, a point where it has one value.
+    """PLACE, and the plan's error, against the values of one swept setting: a line a recipe; seeds are pooled.
 
-    Seeds are pooled.
+    A recipe with one value is a point.
     """
     chosen = [cell for cell in cells if _is_number(cell.swept.get(key))]
     lines: dict[str, dict[float, list[Cell]]] = {}
