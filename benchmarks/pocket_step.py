@@ -22,7 +22,6 @@ from benchmarks.steps import InMemory, seconds_of_steps
 from vidpara.cli import load
 from vidpara.config import TrainPolicyConfig
 from vidpara.training import trainer
-from vidpara.training.optimizer import ParamGroup
 from vidpara.training.precision import precision_of
 
 STEPS = 4
@@ -49,15 +48,10 @@ if __name__ == "__main__":
     def step(precision: str, attention: bool = True) -> float:
         AcceleratorState._reset_state()  # otherwise a process has one precision, and so has a model
         trained = copy.deepcopy(policy)
-        groups = [
-            ParamGroup(
-                "backbone", list(trained.backbone.parameters()), config.optimizer.of_backbone, hidden=True
-            ),
-            ParamGroup("head", list(trained.head.parameters()), config.optimizer.lr),
-        ]
         chosen = replace(config.trainer, precision=precision)
         plain = mock.patch.object(trainer, "fast_attention", lambda *_: contextlib.nullcontext())
         with contextlib.nullcontext() if attention else plain:
+            groups = policies.groups(trained, config)
             spent = seconds_of_steps(trained, data, chosen, config.optimizer, config.loss, groups)
         return statistics.median(spent)
 

@@ -13,6 +13,7 @@ from vidpara.cli import load
 from vidpara.config import TrainPolicyConfig
 from vidpara.memory import shaped_autoencoder
 from vidpara.policy import VideoPolicy
+from vidpara.training.optimizer import ParamGroup
 from vidpara.types import Actions, Batch, Camera, Observation, Start, Workspace
 
 SIZE = 128
@@ -36,6 +37,14 @@ def policy(config: TrainPolicyConfig) -> VideoPolicy:
     made = build_policy(config, shaped_autoencoder(config), SPACE)
     assert isinstance(made, VideoPolicy)
     return made
+
+
+def groups(policy: VideoPolicy, config: TrainPolicyConfig) -> list[ParamGroup]:
+    """What stage two trains, each part at its learning rate."""
+    return [
+        ParamGroup("backbone", list(policy.backbone.parameters()), config.optimizer.of_backbone, hidden=True),
+        ParamGroup("head", list(policy.head.parameters()), config.optimizer.lr),
+    ]
 
 
 def batch(config: TrainPolicyConfig, size: int) -> Batch:

@@ -15,7 +15,6 @@ from benchmarks import policies
 from benchmarks.harness import PAIRS, clock, report
 from benchmarks.steps import InMemory, seconds_of_steps
 from vidpara.policy import VideoPolicy
-from vidpara.training.optimizer import ParamGroup
 from vidpara.types import Batch
 
 STEPS = 4
@@ -41,10 +40,7 @@ if __name__ == "__main__":
     size = config.trainer.batch_size
     batch, policy = policies.batch(config, size), policies.policy(config).train()
     data, before = InMemory(batch, size), next(policy.head.parameters()).detach().clone()
-    groups = [
-        ParamGroup("backbone", list(policy.backbone.parameters()), config.optimizer.of_backbone, hidden=True),
-        ParamGroup("head", list(policy.head.parameters()), config.optimizer.lr),
-    ]
+    groups = policies.groups(policy, config)
     whole, bare = [], []
     for round_ in range(PAIRS + 1):
         ours = seconds_of_steps(policy, data, config.trainer, config.optimizer, config.loss, groups)

@@ -44,6 +44,13 @@ def test_a_curve_pools_the_seeds_of_each_value():
     assert place.get_xscale() == "log"
 
 
+def test_a_recipe_with_one_value_is_a_point_beside_the_lines():
+    cells = [cell("two_stage", 4, 2), cell("two_stage", 64, 9), cell("joint", 4, 1)]
+    place, _ = study.by_setting(cells, "data.demos").axes
+    drawn = [np.asarray(line.get_xdata()).tolist() for line in place.lines if line.get_marker() == "o"]
+    assert drawn == [[4, 64], [4]]
+
+
 def test_learning_counts_stage_ones_steps_and_time():
     steps, minutes = study.learning([cell("two_stage", 4, 7), cell("joint", 4, 7)]).axes
     assert [np.asarray(line.get_xdata()).tolist() for line in steps.lines] == [[20, 30], [10, 20]]
