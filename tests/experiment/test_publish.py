@@ -16,6 +16,7 @@ from vidpara.experiment import publish
 from vidpara.experiment.declare import CellRecipe, Experiment, Recipe
 from vidpara.experiment.plan import Cell, Plan, Step
 from vidpara.types import EpisodeStart
+from vidpara.versions import STARTS
 
 
 def result(cell: str, placed: str) -> Results:
@@ -49,6 +50,7 @@ def finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Plan:
         (policy.product.parent / "metrics.jsonl").write_text(
             '{"step": 1, "train_step/loss": 3.0}\n{"step": 2, "val/loss": 2.0, "train_step/lr": 1.0}\n'
         )
+        (policy.product.parent / STARTS).write_text('{"step": 0, "precision": "bf16"}\n')
         results.write(judged.product, result(name, placed))
         steps |= {policy.name: policy, judged.name: judged}
         file = Path("results/study") / f"{name}.json"
@@ -70,6 +72,7 @@ def test_finished_cells_are_published_with_their_training(finished: Plan):
     assert results.read(Path("results/study/two-seed0.json")).count("PLACE") == 8
     training = json.loads(Path("results/study/two-seed0.training.json").read_text())["train_policy"]
     assert training["metrics"] == [{"step": 2, "val/loss": 2.0}]
+    assert training["starts"] == [{"step": 0, "precision": "bf16"}]
     assert not Path("results/study/joint-seed1.json").exists()
 
 

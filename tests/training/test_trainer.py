@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import signal
 import subprocess
@@ -18,6 +19,7 @@ from training.tiny import Model, Sample, TinyConfig, fit, numbers
 from vidpara.cli import UserError
 from vidpara.training import checkpoint
 from vidpara.training.processes import processes
+from vidpara.versions import STARTS
 
 
 def equal(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
@@ -59,6 +61,8 @@ def test_a_resumed_run_is_the_uninterrupted_one(
     assert ended.returncode == (-9 if number == signal.SIGKILL else 130), ended.stderr
     assert [path.name for path in run.glob("checkpoint-*")] == [f"checkpoint-{left:08d}"]
     resumed = fit(noisy(run))
+    starts = [json.loads(line) for line in (run / STARTS).read_text().splitlines()]
+    assert [(start["step"], start["precision"]) for start in starts] == [(0, "no"), (left, "no")]
     assert equal(resumed, whole[1])
     assert events(run) == events(whole[0])
 

@@ -14,6 +14,7 @@ from vidpara.config import EvaluateConfig
 from vidpara.evaluation import results
 from vidpara.evaluation.results import Episode, Results
 from vidpara.simulation import scene
+from vidpara.versions import versions
 
 FREE = ("workers", "videos", "episodes", "output", "held_out", "failures")
 """Settings that may differ when an evaluation is continued: they do not change what happens in an episode."""
@@ -78,7 +79,7 @@ class Ledger:
                 episodes=tuple(episodes),
                 command=results.command_line("evaluate_policy", words),
                 config=self.settings,
-                versions=results.versions() | {"policy": self.fingerprint},
+                versions=versions() | {"policy": self.fingerprint},
                 seed=self.config.seed,
                 protocol=describe(self.config),
                 measured=measured,

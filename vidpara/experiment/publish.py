@@ -19,6 +19,7 @@ from vidpara.experiment.plan import Cell, Plan
 from vidpara.report import figures, study
 from vidpara.report.page import write_page
 from vidpara.run_folder import read_config
+from vidpara.versions import STARTS
 
 KEPT = ("val/", "train/", "train_step/samples_per_second")
 """Metrics that are committed with a result; the rest stays in the run folder."""
@@ -171,7 +172,7 @@ def _older(target: Path, sources: Sequence[Path]) -> bool:
 
 
 def _training(plan: Plan, cell: Cell) -> None:
-    """How a cell was trained: each step's resolved configuration, command and curves, in one JSON file."""
+    """How a cell was trained: each step's configuration, command, machine and curves, in one JSON file."""
     trained = {}
     for name in cell.steps[:-1]:
         stage, folder = plan.steps[name].stage, plan.steps[name].folder
@@ -180,6 +181,7 @@ def _training(plan: Plan, cell: Cell) -> None:
         trained[stage] = {
             "config": (folder / "config.yaml").read_text(),
             "command": (folder / "command.txt").read_text().strip(),
+            "starts": list(_lines(folder / STARTS)),
             "metrics": list(_metrics(folder / "metrics.jsonl")),
         }
         if stage == "train_policy":
@@ -204,9 +206,12 @@ def _training_file(cell: Cell) -> Path:
     return cell.result.with_name(f"{cell.name}.training.json")
 
 
+def _lines(file: Path) -> Iterator[dict[str, Any]]:
+    yield from map(json.loads, file.read_text().splitlines() if file.is_file() else ())
+
+
 def _metrics(file: Path) -> Iterator[dict[str, Any]]:
-    for line in file.read_text().splitlines() if file.is_file() else ():
-        event = json.loads(line)
+    for event in _lines(file):
         kept = {key: value for key, value in event.items() if key.startswith(KEPT)}
         if kept:
             yield {"step": event["step"], **kept}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import json
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -33,6 +34,7 @@ from vidpara.training.sampler import Piece, Share, length_of
 from vidpara.training.sharding import check_launch, copy_whole, named_groups, regrouped, requested, shard
 from vidpara.training.state import TrainingState, load_model_tensors
 from vidpara.training.weighting import LossWeights
+from vidpara.versions import STARTS, processor, versions
 
 
 def train(
@@ -105,6 +107,7 @@ def train(
         taken = f"{run} is being trained by another command; wait for it, or choose another --run"
         until_the_end.enter_context(exclusive(run / "run.lock", taken))
         _prepare_folder(run, resolved, argv)
+        _note_start(run, state.step, accelerator)
         logger = Logger(run, state.step, config, yaml.safe_load(resolved) or {})
         until_the_end.callback(logger.close)
     if config.overfit_one_sample:
@@ -187,3 +190,16 @@ def _prepare_folder(run: Path, resolved: str, argv: Sequence[str]) -> None:
     checkpoint.clean(run)
     (run / "config.yaml").write_text(resolved)
     (run / "command.txt").write_text(shlex.join(["python", sys.argv[0], *argv]) + "\n")
+
+
+def _note_start(run: Path, step: int, accelerator: Accelerator) -> None:
+    start = {
+        "step": step,
+        "precision": accelerator.mixed_precision,
+        "processor": processor(accelerator.device),
+        "threads": torch.get_num_threads(),
+        "processes": accelerator.num_processes,
+        **versions(),
+    }
+    with (run / STARTS).open("a") as file:
+        file.write(json.dumps(start) + "\n")
