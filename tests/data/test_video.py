@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import struct
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -60,9 +63,23 @@ def number_of(image: np.ndarray) -> int:
     return sum((image[42:46, 8 * bit + 2 : 8 * bit + 6].mean() > 127) << bit for bit in range(8))
 
 
+@contextlib.contextmanager
+def same_priority() -> Iterator[None]:
+    """SVT-AV1 gives the thread that opens it real-time priority where it may (as root), and never takes it back: all
+    later tests, and the processes that they start, would keep every core from everything else."""
+    if not hasattr(os, "sched_getscheduler"):  # Linux has it
+        yield
+        return
+    before = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        yield
+    finally:
+        os.sched_setscheduler(0, *before)
+
+
 def write(file: Path, codec: str, options: dict[str, str], times: list[int] | None = None) -> Path:
     """Frame i shown at `times[i]` milliseconds; by default 20 frames a second."""
-    with av.open(str(file), "w") as container:
+    with same_priority(), av.open(str(file), "w") as container:
         stream = container.add_stream(codec, rate=20, options=options)
         stream.height, stream.width, stream.pix_fmt = *SIZE, "yuv420p"
         if times:
@@ -91,6 +108,10 @@ def video(request, tmp_path_factory) -> Path:
     except av.codec.codec.UnknownCodecError:
         pytest.skip(f"PyAV cannot encode {codec} here")
     return write(tmp_path_factory.mktemp("video") / f"video.{suffix}", codec, options)
+
+
+def test_encoding_leaves_the_process_its_priority(video):
+    assert not hasattr(os, "sched_getscheduler") or os.sched_getscheduler(0) != os.SCHED_FIFO
 
 
 def test_the_times_of_all_frames_are_those_of_a_full_decode(video):
