@@ -12,13 +12,14 @@ import contextlib
 import dataclasses
 import difflib
 import errno
+import functools
 import io
 import itertools
 import json
 import os
 import sys
 import typing
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -45,7 +46,7 @@ def load(schema: type[C], argv: Sequence[str]) -> C:
         UserError: a file is missing or not a mapping, or a key, flag or value does not fit.
     """
     files = list(itertools.takewhile(lambda word: not word.startswith("-"), argv))
-    known = set(_keys(schema))
+    known = _known_keys(schema)
     merged: dict[str, Any] = {}
     for position, path in enumerate(files):
         accepted = known | _keys_of_all_stages() if position else known
@@ -154,7 +155,7 @@ def _parse(schema: type[C], words: list[str]) -> C:
         raise UserError(f"{found.rstrip('.')}; see --help") from None
 
 
-def _read(path: Path, accepted: set[str], includers: tuple[Path, ...] = ()) -> Iterator[tuple[str, Any]]:
+def _read(path: Path, accepted: Set[str], includers: tuple[Path, ...] = ()) -> Iterator[tuple[str, Any]]:
     """(key, value) of a YAML file, its includes first."""
     if path.resolve() in includers:
         raise UserError(f"{includers[-1]} includes {path}, which includes it again: break the circle")
@@ -169,6 +170,11 @@ def _read(path: Path, accepted: set[str], includers: tuple[Path, ...] = ()) -> I
         yield key, value
 
 
+@functools.cache
+def _known_keys(schema: type) -> frozenset[str]:
+    return frozenset(_keys(schema))
+
+
 def _keys(schema: Any, prefix: str = "") -> Iterator[str]:
     hints = typing.get_type_hints(schema)
     for field in dataclasses.fields(schema):
@@ -176,8 +182,9 @@ def _keys(schema: Any, prefix: str = "") -> Iterator[str]:
         yield from _keys(kind, f"{name}.") if dataclasses.is_dataclass(kind) else [name]
 
 
-def _keys_of_all_stages() -> set[str]:
+@functools.cache
+def _keys_of_all_stages() -> frozenset[str]:
     """A stage's configuration is one that no other configuration holds."""
     schemas = {value for value in vars(settings).values() if dataclasses.is_dataclass(value)}
     held = {kind for schema in schemas for kind in typing.get_type_hints(schema).values() if kind in schemas}
-    return {key for schema in schemas - held for key in _keys(schema)}
+    return frozenset(key for schema in schemas - held for key in _keys(schema))

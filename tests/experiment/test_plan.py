@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from vidpara import cli
 from vidpara.cli import UserError
+from vidpara.config import TrainPolicyConfig
 from vidpara.experiment.declare import read
 from vidpara.experiment.plan import Plan, plan, select, spared
 
@@ -56,10 +58,10 @@ def test_a_swept_fraction_stays_in_the_logs_name(tmp_path: Path):
 
 def test_cells_share_stage_one_and_the_one_without_does_not_wait_for_it(tmp_path: Path):
     found = planned(tmp_path)
-    assert len(keys(found, "train_video")) == 1
+    assert list(keys(found, "train_video")) == ["video", "video-seed1"]
     assert len(keys(found, "train_policy")) == len(keys(found, "evaluate_policy")) == 6
-    (video,) = keys(found, "train_video")
-    assert found.steps["two_stage-seed0-demos4 train"].needs == (video,)
+    assert found.steps["two_stage-seed0-demos4 train"].needs == ("video",)
+    assert found.steps["two_stage-seed0-demos16 train"].needs == ("video",)
     assert found.steps["joint-seed0 train"].needs == ()
 
 
@@ -110,6 +112,9 @@ def test_an_included_file_says_what_the_file_itself_does_not(tmp_path: Path):
     file.write_text(yaml.safe_dump({"include": ["shared.yaml"], "policies": ["jiont"]}))
     with pytest.raises(UserError, match="did you mean 'joint'"):
         read(file)
+    (tmp_path / "above.yaml").write_text("include: [small.yaml]")
+    with pytest.raises(UserError, match=r"name all of them in above\.yaml"):
+        read(tmp_path / "above.yaml")
 
 
 def test_a_part_of_a_plan_has_the_same_steps_and_those_they_need(tmp_path: Path):
@@ -140,11 +145,55 @@ def test_another_size_does_not_overwrite_the_results(tmp_path: Path):
     assert "configs/pocket.yaml" not in other.steps["joint-seed0 train"].words
 
 
+def test_what_is_set_at_a_size_holds_there_alone_and_before_a_swept_value(tmp_path: Path):
+    sizes = {"pocket": {"trainer.steps": 5, "optimizer.lr": 0.1}, "full": {"trainer.steps": 70}}
+    joint = {"files": ["configs/policy/joint.yaml"], "set": {"trainer.steps": 4}, "at": sizes}
+    video = {**SMALL["video"], "at": {"pocket": {}, "full": {"trainer.steps": 90}}}
+    pocket = planned(tmp_path, cells={"joint": joint}, video=video, sweep={"optimizer.lr": [0.2]})
+    full = plan(pocket.experiment, ["configs/full.yaml"])
+
+    def config(of: Plan) -> TrainPolicyConfig:
+        (words,) = (step.words for step in of.steps.values() if step.stage == "train_policy")
+        return cli.load(TrainPolicyConfig, words)
+
+    assert (config(pocket).trainer.steps, config(pocket).optimizer.lr) == (5, 0.2)
+    assert (config(full).trainer.steps, config(full).optimizer.lr) == (70, 0.2)
+
+
+def test_another_size_replaces_a_cells_own_overlays(tmp_path: Path):
+    image = {"files": ["configs/policy/dinov3_para.yaml"], "overlays": ["configs/pocket_image.yaml"]}
+    found = planned(tmp_path, cells={"image": image}, sweep={})
+    assert found.steps["image train"].words[:2] == (*image["files"], *image["overlays"])
+    other = plan(found.experiment, ["configs/full.yaml"])
+    assert other.steps["image train"].words[:2] == (*image["files"], "configs/full.yaml")
+
+
+def test_a_size_of_which_the_file_says_nothing_is_refused(tmp_path: Path):
+    found = planned(tmp_path, video={**SMALL["video"], "at": {"pocket": {"trainer.steps": 9}}})
+    with pytest.raises(UserError, match=r"says what video is at pocket; .* add video\.at\.full "):
+        plan(found.experiment, ["configs/full.yaml"])
+
+
+def test_a_second_seed_and_another_unet_have_a_stage_one_of_their_own(tmp_path: Path):
+    two_stage = {"files": ["configs/policy/two_stage.yaml"], "sweep": {"unet.channels": [[8, 16], [16, 32]]}}
+    found = planned(tmp_path, cells={"two_stage": two_stage})
+    videos = {name: step for name, step in found.steps.items() if step.stage == "train_video"}
+    assert list(videos) == [
+        "video-channels8_16", "video-channels16_32", "video-seed1-channels8_16", "video-seed1-channels16_32",
+    ]  # fmt: skip
+    assert len({step.key for step in videos.values()}) == 4
+    for name, step in found.steps.items():
+        if step.stage == "train_policy":
+            same = name.removeprefix("two_stage").removesuffix(" train").replace("-seed0", "")
+            assert step.needs == (f"video{same}",)
+
+
 def test_only_what_no_unpublished_cell_needs_is_spared(tmp_path: Path):
     found = planned(tmp_path, rollouts={"files": ["configs/collect/demo.yaml"], "set": {"demos": 5}})
     two_stage = {cell.name for cell in found.cells if cell.recipe == "two_stage"}
     assert spared(found, two_stage) == {name for name in found.steps if name.startswith("two_stage")} | {
-        "video"
+        "video",
+        "video-seed1",
     }
     assert spared(found, {cell.name for cell in found.cells}) == set(found.steps)
     assert spared(found, ()) == set()
@@ -154,7 +203,11 @@ def test_what_changes_a_result_changes_the_hash_of_all_that_follows(tmp_path: Pa
     before = planned(tmp_path)
     after = planned(tmp_path, video={"files": ["configs/video/stage_one.yaml"], "set": {"trainer.steps": 4}})
     changed = {name for name, step in before.steps.items() if after.steps.get(name, step).key != step.key}
-    assert changed == {"video", *(name for name in before.steps if name.startswith("two_stage"))}
+    assert changed == {
+        "video",
+        "video-seed1",
+        *(name for name in before.steps if name.startswith("two_stage")),
+    }
 
 
 def test_what_cannot_change_a_result_does_not_change_the_hash(tmp_path: Path):
@@ -219,6 +272,13 @@ def test_a_given_policy_is_only_evaluated(tmp_path: Path):
             "trainer.steps",
         ),
         ({"evaluate": {"files": ["configs/evaluation/absent.yaml"]}}, "does not exist"),
+        ({"sweep": {"data.demos": 240}}, "sweep: data.demos holds 240, expected a list"),
+        (
+            {"cells": {"a": {"files": "configs/policy/para.yaml"}}},
+            "cells.a.files holds .*expected a list of words",
+        ),
+        ({"cells": {"a": {"at": {"pocket": 3}}}}, "cells.a.at.pocket holds a int, expected a mapping"),
+        ({"compare": [["two_stage", "joint", "two_stage"]]}, "expected pairs of cells"),
     ],
 )
 def test_a_wrong_file_is_one_clear_error(tmp_path: Path, change: dict[str, object], message: str):

@@ -14,10 +14,21 @@ from vidpara.cli import UserError
 
 @dataclass(frozen=True)
 class Recipe:
-    """YAML files and flags of one stage."""
+    """YAML files and flags of one stage.
+
+    `overlays` follow the files, in the place of the experiment's. `at` has flags for a size, which is named like its
+    overlay: they hold where that overlay is used (`pocket` with configs/pocket.yaml) and win over `set`.
+    """
 
     files: tuple[str, ...] = ()
     set: Mapping[str, Any] = field(default_factory=dict)
+    overlays: tuple[str, ...] = ()
+    at: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def flags(self, overlays: Sequence[str]) -> dict[str, Any]:
+        """`set`, and what is set at the size of the overlays in use."""
+        sizes = [self.at.get(Path(overlay).stem, {}) for overlay in overlays]
+        return {key: value for flags in (self.set, *sizes) for key, value in flags.items()}
 
 
 @dataclass(frozen=True)
@@ -34,7 +45,8 @@ class CellRecipe(Recipe):
 
 @dataclass(frozen=True)
 class Experiment:
-    """An experiment file. `overlays` follow every training's own files; `sweep` is common to all trained cells.
+    """An experiment file. `overlays` follow every training's own files and say its size; `sweep` is common to all
+    trained cells.
 
     With `rollouts` the demonstrations are collected first, otherwise those that the configurations name are used.
     `tests` are evaluations, by name: flags that each adds to `evaluate`; every policy takes all of them. `compare`
@@ -82,10 +94,14 @@ def read(path: Path) -> Experiment:
     tree["cells"] = {name: _recipe(CellRecipe, value, path, f"cells.{name}") for name, value in cells}
     tests = _mapping(tree.get("tests", {}), path, "tests").items()
     tree["tests"] = {name: _mapping(value or {}, path, f"tests.{name}") for name, value in tests}
+    tree["sweep"] = _sweep(tree.get("sweep", {}), path, "sweep")
     for key in ("overlays", "notes"):
-        tree[key] = tuple(tree.get(key, ()))
-    tree["pictures"] = tuple(map(Path, tree.get("pictures", ())))
-    tree["compare"] = tuple((a, b) for a, b in tree.get("compare", ()))
+        tree[key] = _words(tree.get(key, ()), path, key)
+    tree["pictures"] = tuple(map(Path, _words(tree.get("pictures", ()), path, "pictures")))
+    pairs = [_words(pair, path, "compare") for pair in tree.get("compare", ())]
+    if wrong := [pair for pair in pairs if len(pair) != 2]:
+        raise UserError(f"{path}: compare holds {list(wrong[0])}, expected pairs of cells")
+    tree["compare"] = tuple((a, b) for a, b in pairs)
     for key in ("runs", "results"):
         tree[key] = Path(tree.get(key) or Path(key) / tree["name"])
     tree["data"] = Path(tree.get("data", "data"))
@@ -100,7 +116,12 @@ def _included(path: Path) -> dict[str, Any]:
     parents = own.pop("include", None) or []
     tree: dict[str, Any] = {}
     for parent in [parents] if isinstance(parents, str) else parents:
-        tree |= cli.read_yaml(path.parent / str(parent))
+        shared = cli.read_yaml(path.parent / str(parent))
+        if "include" in shared:
+            raise UserError(
+                f"{path} includes {parent}, which includes others itself; name all of them in {path.name}"
+            )
+        tree |= shared
     return tree | own
 
 
@@ -122,7 +143,13 @@ def _only(
 def _recipe(kind: type[Recipe], content: Any, path: Path, where: str) -> Any:
     tree = _mapping(content, path, where)
     _known_keys(kind, tree, path, where)
-    return kind(**{**tree, "files": tuple(tree.get("files", ()))})
+    sizes = _mapping(tree.get("at", {}), path, f"{where}.at").items()
+    tree["at"] = {size: _mapping(flags or {}, path, f"{where}.at.{size}") for size, flags in sizes}
+    if "sweep" in tree:
+        tree["sweep"] = _sweep(tree["sweep"], path, f"{where}.sweep")
+    for key in ("files", "overlays"):
+        tree[key] = _words(tree.get(key, ()), path, f"{where}.{key}")
+    return kind(**tree)
 
 
 def _known_keys(kind: type, tree: Mapping[str, Any], path: Path, where: str) -> None:
@@ -136,3 +163,17 @@ def _mapping(content: Any, path: Path, where: str) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise UserError(f"{path}: {where} holds a {type(content).__name__}, expected a mapping")
     return content
+
+
+def _sweep(content: Any, path: Path, where: str) -> dict[str, list[Any]]:
+    found = _mapping(content, path, where)
+    for key, values in found.items():
+        if not isinstance(values, list) or not values:
+            raise UserError(f"{path}: {where}: {key} holds {values!r}, expected a list of values")
+    return found
+
+
+def _words(content: Any, path: Path, where: str) -> tuple[str, ...]:
+    if not isinstance(content, list | tuple) or not all(isinstance(word, str) for word in content):
+        raise UserError(f"{path}: {where} holds {content!r}, expected a list of words")
+    return tuple(content)

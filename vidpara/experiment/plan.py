@@ -8,9 +8,7 @@ have in common.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import itertools
-import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,18 +16,18 @@ from typing import Any, NamedTuple
 from vidpara import cli
 from vidpara.cli import UserError
 from vidpara.config import CheckConfig, CollectConfig, EvaluateConfig, TrainPolicyConfig, TrainVideoConfig
-from vidpara.experiment.declare import CellRecipe, Experiment
+from vidpara.experiment import keys
+from vidpara.experiment.declare import CellRecipe, Experiment, Recipe
 
 SCHEMAS: dict[str, type] = {
     "collect_rollouts": CollectConfig, "check_data": CheckConfig, "train_video": TrainVideoConfig,
     "train_policy": TrainPolicyConfig, "evaluate_policy": EvaluateConfig,
 }  # fmt: skip
-FREE = {
-    "run", "video_run", "policy", "output", "cell", "workers", "videos", "cache", "wandb", "project", "log_every",
-    "validate_every", "checkpoint_every", "keep_checkpoints", "rollouts", "samples", "sample_steps", "failures",
-    "plan", "push", "private", "checkpointing",
+SHARED = {
+    "trainer.seed", "unet.channels", "unet.layers_per_block", "unet.attention", "unet.heads", "autoencoder.patch",
+    "autoencoder.channels",
 }  # fmt: skip
-"""Settings that do not change a result, or that the hash takes by content instead of by path."""
+"""Settings of a policy that its stage one must share."""
 EVALUATION = "evaluate."
 """Prefix of a cell's flags that are meant for its evaluation."""
 
@@ -80,12 +78,10 @@ def plan(experiment: Experiment, overlays: Sequence[str] = ()) -> Plan:
     """Cells and steps of an experiment. `overlays` replace the file's own; the results go to a folder named after them.
 
     Raises:
-        UserError: a cell's files or flags do not fit their stage.
+        UserError: a cell's files or flags do not fit their stage, or it says nothing of the size that `overlays` are.
     """
     if overlays:
-        size = "-".join(Path(file).stem for file in overlays)
-        folder = experiment.results.with_name(f"{experiment.results.name}-{size}")
-        experiment = dataclasses.replace(experiment, overlays=tuple(overlays), results=folder)
+        experiment = _resized(experiment, tuple(overlays))
     steps: dict[str, Step] = {}
     cells = []
     planner = _Planner(experiment)
@@ -139,25 +135,48 @@ def _needed(plan: Plan, cells: Sequence[Cell]) -> set[str]:
     return needed | extra
 
 
+def _resized(experiment: Experiment, overlays: tuple[str, ...]) -> Experiment:
+    """The experiment with these overlays in the place of all that it names."""
+    recipes: dict[str, Recipe] = {
+        **{f"cells.{name}": cell for name, cell in experiment.cells.items()},
+        "video": experiment.video, "rollouts": experiment.rollouts, "evaluate": experiment.evaluate,
+    }  # fmt: skip
+    for name, recipe in recipes.items():
+        if recipe.at and not {Path(overlay).stem for overlay in overlays} & recipe.at.keys():
+            raise UserError(
+                f"'{experiment.name}' says what {name} is at {', '.join(recipe.at)}; for {' '.join(overlays)} add "
+                f"{name}.at.{Path(overlays[0]).stem} to its file ({{}} if nothing differs)"
+            )
+    size = "-".join(Path(overlay).stem for overlay in overlays)
+    return dataclasses.replace(
+        experiment,
+        cells={name: dataclasses.replace(cell, overlays=()) for name, cell in experiment.cells.items()},
+        video=dataclasses.replace(experiment.video, overlays=()),
+        overlays=overlays,
+        results=experiment.results.with_name(f"{experiment.results.name}-{size}"),
+    )
+
+
 class _Planner:
     def __init__(self, experiment: Experiment) -> None:
-        self.experiment, self.overlays = experiment, experiment.overlays
+        self.experiment = experiment
+        self._loaded: dict[tuple[str, ...], Any] = {}
         self.collected = self._collection() if experiment.rollouts.files else None
 
     def cell(
         self, name: str, base: str, recipe: CellRecipe, swept: Mapping[str, Any], test: str
     ) -> list[Step]:
         """The steps of one cell. Cells that differ in their evaluation alone share the training."""
-        flags = {**recipe.set, **swept}
+        flags = {**recipe.flags(self._overlays(recipe)), **swept}
         judging = {k.removeprefix(EVALUATION): v for k, v in flags.items() if k.startswith(EVALUATION)}
         training = {k: v for k, v in flags.items() if not k.startswith(EVALUATION)}
         own = {k: v for k, v in swept.items() if not k.startswith(EVALUATION)}
         trained = [] if recipe.policy else self._training(f"{base}{_suffix(own)}", recipe, training)
         folder = recipe.policy or str(trained[-1].folder)
-        files = self.experiment.evaluate.files
-        settings = {**self.experiment.evaluate.set, **self.experiment.tests.get(test, {}), **judging}
-        words = (*files, *cli.flags(settings), "--policy", folder, "--cell", name)
-        content = _digest_folder(Path(recipe.policy)) if recipe.policy else ""
+        judge = self.experiment.evaluate
+        settings = {**judge.flags(self.experiment.overlays), **self.experiment.tests.get(test, {}), **judging}
+        words = (*judge.files, *cli.flags(settings), "--policy", folder, "--cell", name)
+        content = keys.digest_folder(Path(recipe.policy)) if recipe.policy else ""
         key = self._key("evaluate_policy", words, name, trained[-1:], content)
         place = self.experiment.runs / key / f"{name}.json"
         words = (*words, "--output", str(place))
@@ -170,26 +189,37 @@ class _Planner:
     def _training(self, name: str, recipe: CellRecipe, settings: Mapping[str, Any]) -> list[Step]:
         """The steps up to the policy: rollouts, and stage one where the recipe starts from it."""
         before = [self.collected] if self.collected else []
-        words = (*recipe.files, *self.overlays, *cli.flags(settings), *self._rollouts())
-        if _load("train_policy", words, name).video_run is not None:
-            video = self.experiment.video
-            flags = (*video.files, *self.overlays, *cli.flags(video.set), *self._rollouts())
-            before.append(self._run("video", "train_video", flags, before, "autoencoder"))
+        words = (*recipe.files, *self._overlays(recipe), *cli.flags(settings), *self._rollouts())
+        if self._load("train_policy", words, name).video_run is not None:
+            before.append(self._video(settings, before))
             words = (*words, "--video_run", str(before[-1].folder))
         return [*before, self._run(name, "train_policy", words, before, "workspace.json")]
+
+    def _video(self, policy: Mapping[str, Any], before: Sequence[Step]) -> Step:
+        """Stage one, with the seed of the policy that starts from it, and its sizes."""
+        recipe = self.experiment.video
+        overlays = self._overlays(recipe)
+        shared = {key: value for key, value in policy.items() if key in SHARED}
+        flags = cli.flags({**recipe.flags(overlays), **shared})
+        words = (*recipe.files, *overlays, *flags, *self._rollouts())
+        name = f"video{_suffix({key: value for key, value in shared.items() if value})}"
+        return self._run(name, "train_video", words, before, "autoencoder")
+
+    def _overlays(self, recipe: Recipe) -> tuple[str, ...]:
+        return recipe.overlays or self.experiment.overlays
 
     def _run(self, name: str, stage: str, words: tuple[str, ...], needs: Sequence[Step], last: str) -> Step:
         """A training; `last` is what its stage writes at the very end."""
         key = self._key(stage, words, name, needs)
         folder = self.experiment.runs / key / name
-        label = "video" if stage == "train_video" else f"{name} train"
+        label = name if stage == "train_video" else f"{name} train"
         words = (*words, "--run", str(folder), "--data.cache", str(self.experiment.runs / "latents"))
         log = Path(f"{folder}.log")  # with_suffix would cut a swept 0.5 off
         return Step(label, stage, words, key, tuple(step.name for step in needs), folder / last, log)
 
     def _collection(self) -> Step:
         recipe = self.experiment.rollouts
-        words = (*recipe.files, *cli.flags(recipe.set))
+        words = (*recipe.files, *cli.flags(recipe.flags(self.experiment.overlays)))
         key = self._key("collect_rollouts", words, "rollouts", [])
         file = self.experiment.data / f"{Path(recipe.files[0]).stem}-{key}.hdf5"
         words = (*words, "--output", str(file))
@@ -201,7 +231,7 @@ class _Planner:
         """The pictures that tell whether the collected numbers and pixels agree."""
         folder = self.experiment.runs / collected.key / "check"
         words = (*self._rollouts(), "--output", str(folder))
-        _load("check_data", words, "check")
+        self._load("check_data", words, "check")
         return Step(
             "check", "check_data", words, collected.key, (collected.name,), folder / "sheet.png",
             folder.with_suffix(".log"),
@@ -213,60 +243,19 @@ class _Planner:
     def _key(
         self, stage: str, words: Sequence[str], name: str, needs: Sequence[Step], content: str = ""
     ) -> str:
-        config = _load(stage, words, name)
+        config = self._load(stage, words, name)
         files = config.data.rollouts if hasattr(config, "data") and not self.collected else ()
-        determined = [stage, _changed(config), [step.key for step in needs], [*map(_digest, files), content]]
-        return hashlib.sha256(json.dumps(determined, sort_keys=True, default=str).encode()).hexdigest()[:10]
+        return keys.key(stage, config, [step.key for step in needs], [*map(keys.digest, files), content])
 
-
-def _load(stage: str, words: Sequence[str], name: str) -> Any:
-    try:
-        return cli.load(SCHEMAS[stage], words)
-    except UserError as error:
-        raise UserError(f"{name}: {error}") from error
-
-
-def _changed(config: Any) -> dict[str, Any]:
-    """Settings that differ from their default, so that a new setting whose default changes nothing keeps the hash."""
-    found = {}
-    for item in dataclasses.fields(config):
-        value = getattr(config, item.name)
-        default = item.default_factory() if item.default_factory is not dataclasses.MISSING else item.default
-        if dataclasses.is_dataclass(value):
-            found[item.name] = _changed(value)
-        elif value != default and item.name not in FREE:
-            found[item.name] = value
-    return {name: value for name, value in found.items() if value != {}}
-
-
-def _digest(path: Path) -> str:
-    if path.is_dir():  # a dataset of many files: their names and sizes
-        files = sorted(
-            (str(file.relative_to(path)), file.stat().st_size) for file in path.rglob("*") if file.is_file()
-        )
-        return hashlib.sha256(json.dumps(files).encode()).hexdigest()
-    if not path.is_file():
-        return f"missing {path}"
-    modified = path.stat().st_mtime_ns
-    if (path, modified) not in _known:
-        with path.open("rb") as file:
-            _known[path, modified] = hashlib.file_digest(file, "sha256").hexdigest()
-    return _known[path, modified]
-
-
-def _digest_folder(folder: Path) -> str:
-    """All weights and settings of a finished policy.
-
-    Raises:
-        UserError: there is no such folder.
-    """
-    files = sorted(path for path in folder.rglob("*") if path.suffix in (".safetensors", ".json", ".yaml"))
-    if not files:
-        raise UserError(f"{folder} is not a finished policy run; give one as the cell's 'policy'")
-    return " ".join(map(_digest, files))
-
-
-_known: dict[tuple[Path, int], str] = {}
+    def _load(self, stage: str, words: Sequence[str], name: str) -> Any:
+        """The settings that a command's words resolve to; cells have many commands in common."""
+        words = tuple(words)
+        if (stage, *words) not in self._loaded:
+            try:
+                self._loaded[stage, *words] = cli.load(SCHEMAS[stage], words)
+            except UserError as error:
+                raise UserError(f"{name}: {error}") from error
+        return self._loaded[stage, *words]
 
 
 def _product(sweep: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, Any]]:

@@ -1,0 +1,69 @@
+"""What determines a step's result, as a short hash: settings, the content of files, and the steps before it."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from vidpara.cli import UserError
+
+FREE = {
+    "run", "video_run", "policy", "output", "cell", "workers", "videos", "cache", "wandb", "project", "log_every",
+    "validate_every", "checkpoint_every", "keep_checkpoints", "rollouts", "samples", "sample_steps", "failures",
+    "plan", "push", "private", "checkpointing",
+}  # fmt: skip
+"""Settings that do not change a result, or that the hash takes by content instead of by path."""
+
+
+def key(stage: str, config: Any, before: Sequence[str], contents: Sequence[str]) -> str:
+    """Of a stage with these settings, the keys of the steps before it, and digests of the files that it reads."""
+    determined = [stage, changed(config), list(before), list(contents)]
+    return hashlib.sha256(json.dumps(determined, sort_keys=True, default=str).encode()).hexdigest()[:10]
+
+
+def changed(config: Any) -> dict[str, Any]:
+    """Settings that differ from their default, so that a new setting whose default changes nothing keeps the hash."""
+    found = {}
+    for item in dataclasses.fields(config):
+        value = getattr(config, item.name)
+        default = item.default_factory() if item.default_factory is not dataclasses.MISSING else item.default
+        if dataclasses.is_dataclass(value):
+            found[item.name] = changed(value)
+        elif value != default and item.name not in FREE:
+            found[item.name] = value
+    return {name: value for name, value in found.items() if value != {}}
+
+
+def digest(path: Path) -> str:
+    """Of a file's content, or of the names and sizes in a folder."""
+    if path.is_dir():  # a dataset of many files: their names and sizes
+        files = sorted(
+            (str(file.relative_to(path)), file.stat().st_size) for file in path.rglob("*") if file.is_file()
+        )
+        return hashlib.sha256(json.dumps(files).encode()).hexdigest()
+    if not path.is_file():
+        return f"missing {path}"
+    modified = path.stat().st_mtime_ns
+    if (path, modified) not in _known:
+        with path.open("rb") as file:
+            _known[path, modified] = hashlib.file_digest(file, "sha256").hexdigest()
+    return _known[path, modified]
+
+
+def digest_folder(folder: Path) -> str:
+    """All weights and settings of a finished policy.
+
+    Raises:
+        UserError: there is no such folder.
+    """
+    files = sorted(path for path in folder.rglob("*") if path.suffix in (".safetensors", ".json", ".yaml"))
+    if not files:
+        raise UserError(f"{folder} is not a finished policy run; give one as the cell's 'policy'")
+    return " ".join(map(digest, files))
+
+
+_known: dict[tuple[Path, int], str] = {}
