@@ -15,7 +15,7 @@ from vidpara.cli import UserError
 from vidpara.experiment import execute, executors
 from vidpara.experiment.declare import Experiment, Recipe
 from vidpara.experiment.execute import Standing
-from vidpara.experiment.executors import Local, slots
+from vidpara.experiment.executors import Local, gpus, slots
 from vidpara.experiment.plan import Cell, Plan, Step
 
 
@@ -161,7 +161,15 @@ def test_the_newest_progress_is_read_from_the_log(tmp_path: Path):
 
 
 def test_cores_and_gpus_are_divided_among_the_jobs():
-    assert [set(slot.cores) for slot in slots(2, [0, 1, 2, 3], 0)] == [{0, 2}, {1, 3}]
-    assert [slot.gpus for slot in slots(3, [0, 1, 2], 2)] == [(0,), (1,), (0,)]
+    assert [set(slot.cores) for slot in slots(2, [0, 1, 2, 3], [])] == [{0, 2}, {1, 3}]
+    assert [slot.gpus for slot in slots(3, [0, 1, 2], ["2", "3"])] == [("2",), ("3",), ("2",)]
     with pytest.raises(UserError, match="--jobs 3 on 2 cores"):
-        slots(3, [0, 1], 0)
+        slots(3, [0, 1], [])
+
+
+def test_only_the_gpus_that_the_experiment_was_given_are_used(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert gpus() == ["0", "1"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,GPU-8932f937")
+    assert gpus() == ["5", "GPU-8932f937"]

@@ -95,6 +95,31 @@ def test_the_table_names_each_cell_and_the_pairs_are_tested_seed_by_seed(finishe
     ]
 
 
+def test_a_pair_with_other_starts_is_named_and_does_not_stop_the_table(finished: Plan):
+    results.write(finished.steps["joint-seed0 evaluate"].product, result("joint-seed0", "PPP"))
+    publish.publish(finished)
+    lines = Path("results/study/table.md").read_text().splitlines()
+    assert [line for line in lines if "has 9 episodes and 'joint-seed0' has 3" in line]
+
+
+def test_only_finished_steps_have_a_time(finished: Plan):
+    for name in ("two-seed0 evaluate", "joint-seed1 evaluate"):
+        finished.steps[name].log.parent.mkdir(parents=True, exist_ok=True)
+        finished.steps[name].log.with_suffix(".seconds").write_text("7.0")
+    publish.publish(finished)
+    assert json.loads(Path("results/study/timings.json").read_text()) == {"two-seed0 evaluate": 7.0}
+
+
+def test_what_another_machine_published_needs_no_page(finished: Plan):
+    publish.publish(finished)
+    publish.page_path(finished).unlink()
+    shutil.rmtree("runs")
+    collected = step("rollouts", "collect_rollouts", Path("data.hdf5"))
+    collected.product.touch()
+    publish.publish(finished._replace(steps={**finished.steps, "rollouts": collected}))
+    assert not publish.page_path(finished).exists()
+
+
 def test_the_page_shows_what_is_finished(finished: Plan):
     publish.publish(finished)
     page = publish.page_path(finished).read_text()

@@ -36,12 +36,15 @@ def test_the_bars_are_the_shares_and_the_whisker_is_wilsons():
     assert np.asarray(whisker.get_xdata()) == pytest.approx([100 * bound for bound in wilson(7, 10)])
 
 
-def test_a_curve_pools_the_seeds_of_each_value():
+def test_a_curve_averages_the_seeds_of_each_value():
     cells = [cell("two_stage", 4, 2, 0, 0.03), cell("two_stage", 4, 4, 1, 0.05), cell("two_stage", 64, 9)]
     place, error = study.by_setting(cells, "data.demos").axes
-    assert np.asarray(place.lines[0].get_xydata()).tolist() == [[4, 30], [64, 90]]
+    assert np.asarray(place.lines[0].get_xydata()) == pytest.approx(np.array([[4, 30], [64, 90]]))
     assert np.asarray(error.lines[0].get_ydata()) == pytest.approx([4.0, 2.0])
     assert place.get_xscale() == "log"
+    low, high = wilson(3, 10)  # not of 20: the seeds have the same starts
+    (bars, *_) = place.containers[0].lines[2]
+    assert bars.get_segments()[0][:, 1] == pytest.approx([100 * low, 100 * high])
 
 
 def test_a_recipe_with_one_value_is_a_point_beside_the_lines():
@@ -49,6 +52,26 @@ def test_a_recipe_with_one_value_is_a_point_beside_the_lines():
     place, _ = study.by_setting(cells, "data.demos").axes
     drawn = [np.asarray(line.get_xdata()).tolist() for line in place.lines if line.get_marker() == "o"]
     assert drawn == [[4, 64], [4]]
+
+
+def test_what_differs_in_another_setting_is_a_line_of_its_own():
+    steps = "evaluate.denoising_steps"
+    cells = [
+        cell("noise", n, n)._replace(swept={"policy.sigma": n, steps: k}) for n in (2, 8) for k in (1, 4)
+    ]
+    place, _ = study.by_setting(cells, "policy.sigma").axes
+    assert [line.get_label() for line in place.containers] == [
+        "noise, denoising_steps 1",
+        "noise, denoising_steps 4",
+    ]
+    tested = [cell("noise", 4, 2)._replace(test="left"), cell("noise", 4, 8)._replace(test="right")]
+    place, _ = study.by_setting(tested, "data.demos").axes
+    assert [line.get_label() for line in place.containers] == ["noise, left", "noise, right"]
+
+
+def test_seeds_are_no_axis():
+    both = [cell("two_stage", 4, 2, seed) for seed in (0, 1)]
+    assert set(study.draw(both)) == {"success", "learning"}
 
 
 def test_learning_counts_stage_ones_steps_and_time():
@@ -80,8 +103,15 @@ def test_a_map_shows_the_training_demos_under_the_episodes_of_each_test():
         episodes = tuple(e._replace(start=s) for e, s in zip(base.results.episodes, starts, strict=True))
         return base._replace(test=test, results=base.results._replace(episodes=episodes), places=[(0.0, 0.2)])
 
-    figure = study.draw([tested("left"), tested("right")])["positions"]
-    for axes in figure.axes:
+    right_alone = tested("right")._replace(name="joint-right", recipe="joint")
+    figure = study.draw([tested("left"), tested("right"), right_alone])["positions"]
+    assert [axes.axison for axes in figure.axes] == [
+        True,
+        True,
+        False,
+        True,
+    ]  # no left one of the second policy
+    for axes in (axes for axes in figure.axes if axes.axison):
         dots = [np.asarray(points.get_offsets()).tolist() for points in axes.collections]
         assert [len(each) for each in dots] == [1, 7, 3]
         assert dots[0] == [[0.2, 0.0]]

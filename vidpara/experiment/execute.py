@@ -6,6 +6,7 @@ import contextlib
 import re
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Literal, NamedTuple
 
 from vidpara.exclusive import exclusive
@@ -60,8 +61,9 @@ def run(
             if jobs:
                 time.sleep(INTERVAL)
     finally:
-        for name, job in jobs.items():
-            job.stop()
+        with ThreadPoolExecutor() as side_by_side:  # each may take a while to save
+            list(side_by_side.map(lambda job: job.stop(), jobs.values()))
+        for name in jobs:
             add_seconds(plan.steps[name], time.monotonic() - began[name])
     return standing
 

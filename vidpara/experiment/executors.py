@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
@@ -60,10 +61,16 @@ class Slot(NamedTuple):
     """What one local job has to itself."""
 
     cores: frozenset[int]
-    gpus: tuple[int, ...]
+    gpus: tuple[str, ...]
 
 
-def slots(jobs: int, cores: Sequence[int], gpus: int) -> list[Slot]:
+def gpus() -> list[str]:
+    """Names, for CUDA_VISIBLE_DEVICES, of the GPUs that this process may use."""
+    count, given = torch.cuda.device_count(), os.environ.get("CUDA_VISIBLE_DEVICES")
+    return given.split(",")[:count] if given else [str(index) for index in range(count)]
+
+
+def slots(jobs: int, cores: Sequence[int], gpus: Sequence[str]) -> list[Slot]:
     """Divide the machine among `jobs` side by side: the cores evenly, the GPUs one each in turn.
 
     Raises:
@@ -71,14 +78,14 @@ def slots(jobs: int, cores: Sequence[int], gpus: int) -> list[Slot]:
     """
     if not 1 <= jobs <= len(cores):
         raise UserError(f"--jobs {jobs} on {len(cores)} cores; give 1 to {len(cores)}")
-    return [Slot(frozenset(cores[i::jobs]), (i % gpus,) if gpus else ()) for i in range(jobs)]
+    return [Slot(frozenset(cores[i::jobs]), (gpus[i % len(gpus)],) if gpus else ()) for i in range(jobs)]
 
 
 class Local:
     """Processes of this machine, each on cores of its own; a step that runs alone has all of them."""
 
     def __init__(self, jobs: int) -> None:
-        self._free = slots(jobs, cores(), torch.cuda.device_count())
+        self._free = slots(jobs, cores(), gpus())
 
     @property
     def free(self) -> int:
@@ -94,7 +101,7 @@ class _Process:
     def __init__(self, step: Step, taken: list[Slot], free: list[Slot]) -> None:
         self._taken, self._free = taken, free
         cores = frozenset[int]().union(*(slot.cores for slot in taken))
-        gpus = ",".join(str(gpu) for slot in taken[:1] for gpu in slot.gpus)
+        gpus = ",".join(gpu for slot in taken[:1] for gpu in slot.gpus)
         threads = {"OMP_NUM_THREADS": str(len(cores))}
         step.log.parent.mkdir(parents=True, exist_ok=True)
         with step.log.open("ab") as log:
@@ -167,3 +174,6 @@ class _Submitted:
 
     def stop(self) -> None:
         self._job.cancel()
+        ends = time.monotonic() + PATIENCE
+        while not self._job.done() and time.monotonic() < ends:
+            time.sleep(1)

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from vidpara.cli import UserError
 from vidpara.config import DataConfig, ReportConfig
 from vidpara.data.clips import split
 from vidpara.data.sources import read_sources
@@ -54,8 +55,9 @@ def publish(plan: Plan) -> dict[str, Results]:
             results.write_atomically(plan.experiment.results / f"{name}.png", figures.png(figure))
         _films(plan, found)
         _timings(plan)
-        if any(step.product.exists() for step in plan.steps.values()):
-            write_page(_page(plan))
+        page = _page(plan)
+        if page.results or page.runs:  # not only published by another machine
+            write_page(page)
     return found
 
 
@@ -90,10 +92,11 @@ def _write(plan: Plan, name: str, text: str) -> None:
 
 
 def _timings(plan: Plan) -> None:
-    """How long each step ran, beside what earlier calls and other machines noted."""
+    """How long each finished step ran, beside what earlier calls and other machines noted."""
     file = plan.experiment.results / TIMINGS
     before = json.loads(file.read_text()) if file.is_file() else {}
-    spent = before | {name: seconds(step) for name, step in plan.steps.items() if seconds(step)}
+    finished = [step for step in plan.steps.values() if step.product.exists() and seconds(step)]
+    spent = before | {step.name: seconds(step) for step in finished}
     _write(plan, TIMINGS, json.dumps(spent, indent=1) + "\n")
 
 
@@ -134,7 +137,11 @@ def comparisons(plan: Plan, found: Mapping[str, Results]) -> Iterator[str]:
         yield "| A | B | only A | only B | p (McNemar, exact, two-sided) |"
         yield "|---|---|---|---|---|"
     for a, b in rows:
-        paired = results.compare(found[a], found[b])
+        try:
+            paired = results.compare(found[a], found[b])
+        except UserError as error:  # not the same starts: the other pairs are still worth their test
+            yield f"| {a} | {b} | | | {error} |"
+            continue
         yield f"| {a} | {b} | {paired.only_a} | {paired.only_b} | {paired.p_value:.2g} |"
 
 

@@ -63,9 +63,12 @@ def curves(runs: Sequence[Run], axis: Axis, palette: Mapping[str, str]) -> Figur
 
 
 def start_maps(
-    results: Sequence[Results], trained: Sequence[Sequence[tuple[float, float]]] = (), columns: int = MAPS
+    results: Sequence[Results | None],
+    trained: Sequence[Sequence[tuple[float, float]]] = (),
+    columns: int = MAPS,
 ) -> Figure:
-    """The table from above, one panel a policy: where the object stood, in the colour of what came of it.
+    """The table from above, one panel a policy: where the object stood, in the colour of what came of it; None leaves a
+    panel empty.
 
     `trained` are, for each panel, the places (x, y in metres) at which its training demos grasped.
     """
@@ -76,6 +79,9 @@ def start_maps(
         figure = Figure(figsize=(COLUMNS * WIDTH, rows * 2.5 + 0.3), layout="constrained")
         cells = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).flat
         for axes, found, places in zip(cells, results, trained, strict=False):
+            if found is None:
+                axes.set_axis_off()
+                continue
             axes.set(title=found.cell, xlabel="y (metres)", ylabel="x (metres)", aspect="equal")
             axes.label_outer()
             if places:
@@ -95,7 +101,9 @@ def start_maps(
         ]
         if any(trained):
             dots.append(
-                Line2D([], [], color=TEXT, alpha=0.3, marker=".", linestyle="", label="training demo")
+                Line2D(
+                    [], [], color=TEXT, alpha=0.3, marker=".", linestyle="", label="grasp of a training demo"
+                )
             )
         figure.legend(handles=dots, loc="outside upper left", ncols=4)
     return figure

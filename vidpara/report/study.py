@@ -19,6 +19,15 @@ from vidpara.report.runs import Curve, curves_of
 ERROR = "val/position_error"
 """Median distance of the planned from the true points, in metres."""
 
+SEED = "trainer.seed"
+LABELS = {
+    "data.demos": "labelled demonstrations",
+    "policy.sigma": "noise level",
+    "evaluate.denoising_steps": "denoising steps",
+}
+LINES = ("-", "--", ":", "-.")
+MARKERS = ("o", "s", "^")
+
 
 class Cell(NamedTuple):
     """One published cell: which recipe, with which swept values and test, how it did, and its trainings in order.
@@ -50,7 +59,7 @@ def read_places(file: Path) -> list[tuple[float, float]]:
 def draw(cells: Sequence[Cell]) -> dict[str, Figure]:
     """All figures that the cells have numbers for, by file name."""
     drawn = {"success": success(cells)}
-    for key in dict.fromkeys(key for cell in cells for key in cell.swept):
+    for key in dict.fromkeys(key for cell in cells for key in cell.swept if key != SEED):
         if len({cell.swept.get(key) for cell in cells if _is_number(cell.swept.get(key))}) > 1:
             drawn[f"by_{key.rpartition('.')[2]}"] = by_setting(cells, key)
     if any(cell.test for cell in cells):
@@ -92,57 +101,65 @@ def success(cells: Sequence[Cell]) -> Figure:
 def positions(cells: Sequence[Cell]) -> Figure:
     """Where the object stood in each episode and what came of it, over the places of the training demos.
 
-    A row a policy, a column a test.
+    A row a policy, a column a test; with one test the policies follow one another.
     """
-    columns = len({cell.test for cell in cells})
-    return figures.start_maps([cell.results for cell in cells], [cell.places for cell in cells], columns)
+    tests = list(dict.fromkeys(cell.test for cell in cells))
+    rows: dict[str, dict[str, Cell]] = {}
+    for cell in cells:
+        rows.setdefault(cell.name.removesuffix(f"-{cell.test}"), {})[cell.test] = cell
+    shown = [row.get(test) for row in rows.values() for test in tests]
+    return figures.start_maps(
+        [cell and cell.results for cell in shown],
+        [cell.places if cell else () for cell in shown],
+        len(tests) if len(tests) > 1 else figures.MAPS,
+    )
 
 
 def by_setting(cells: Sequence[Cell], key: str) -> Figure:
-    """PLACE, and the plan's error, against the values of one swept setting: a line a recipe; seeds are pooled.
+    """PLACE, and the plan's error, against the values of one swept setting: a line for all that agrees in the rest.
 
-    A recipe with one value is a point.
+    Seeds are averaged; since they share their starts, the interval is that of one seed's episodes. A single value is a
+    point.
     """
     chosen = [cell for cell in cells if _is_number(cell.swept.get(key))]
     lines: dict[str, dict[float, list[Cell]]] = {}
     for cell in sorted(chosen, key=lambda cell: cell.swept[key]):
-        lines.setdefault(cell.recipe, {}).setdefault(cell.swept[key], []).append(cell)
-    palette = figures.colors(list(lines))
+        lines.setdefault(_apart_from(cell, key), {}).setdefault(cell.swept[key], []).append(cell)
+    styles = _styles(list(lines))
     with matplotlib.rc_context(figures.STYLE):
         figure = Figure(figsize=(8.0, 3.2), layout="constrained")
         place, error = figure.subplots(1, 2)
-        for recipe, by_value in lines.items():
-            style: dict[str, Any] = {
-                "color": palette[recipe],
-                "marker": "o",
-                "markersize": 4,
-                "linewidth": 1.5,
-            }
+        for name, by_value in lines.items():
+            style: dict[str, Any] = {**styles[name], "markersize": 4, "linewidth": 1.5}
             rates = [_rate(alike) for alike in by_value.values()]
             spread = ([rate - low for rate, low, _ in rates], [high - rate for rate, _, high in rates])
             place.errorbar(
-                list(by_value), [rate for rate, _, _ in rates], spread, capsize=3, label=recipe, **style
+                list(by_value), [rate for rate, _, _ in rates], spread, capsize=3, label=name, **style
             )
             errors = {
                 value: _error(alike) for value, alike in by_value.items() if all(map(_has_error, alike))
             }
             error.plot(list(errors), list(errors.values()), **style)
-        name = key.rpartition(".")[2]
         place.set(title="PLACE (%)", ylim=(0, 100))
         error.margins(y=0.1)
         error.set(title="plan error on held-out demos (cm)", ylim=(0, None))
         for axes in (place, error):
             _logarithmic(axes, sorted({value for by_value in lines.values() for value in by_value}))
-            axes.set(xlabel=name)
+            axes.set(xlabel=LABELS.get(key, key))
         handles, labels = place.get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside upper left", ncols=5)
     return figure
 
 
 def learning(cells: Sequence[Cell]) -> Figure:
-    """The plan's error while the policies trained, against all steps and all training time, stage one included."""
+    """The plan's error while the policies trained, against all steps and all training time, stage one included.
+
+    A colour a recipe, and a line style for each of its swept values.
+    """
     chosen = [cell for cell in cells if _has_error(cell) and cell.test == cells[0].test]
-    palette = figures.colors([cell.name for cell in chosen])
+    styles = _styles([cell.recipe for cell in chosen])
+    included = ", stage one included" if any(len(cell.trainings) > 1 for cell in chosen) else ""
+    among: dict[str, int] = {}
     with matplotlib.rc_context(figures.STYLE):
         figure = Figure(figsize=(9.0, 3.8), layout="constrained")
         panels = figure.subplots(1, 2, sharey=True)
@@ -150,28 +167,48 @@ def learning(cells: Sequence[Cell]) -> Figure:
             curve = cell.trainings[-1][ERROR]
             steps, seconds = _before(cell.trainings[:-1])
             centimetres = [100 * value for value in curve.values]
+            among[cell.recipe] = among.get(cell.recipe, -1) + 1
             style: dict[str, Any] = {
-                "color": palette[cell.name],
+                **styles[cell.recipe],
+                "linestyle": LINES[among[cell.recipe] % len(LINES)],
                 "linewidth": 1.4,
-                "marker": "o",
                 "markersize": 3,
             }
             panels[0].plot([steps + step for step in curve.steps], centimetres, label=cell.name, **style)
             panels[1].plot([(seconds + second) / 60 for second in curve.seconds], centimetres, **style)
         panels[0].set(
-            title="plan error on held-out demos (cm)", xlabel="steps, stage one included", ylim=(0, None)
+            title="plan error on held-out demos (cm)",
+            xlabel=f"steps{included}",
+            xlim=(0, None),
+            ylim=(0, None),
         )
-        panels[1].set(xlabel="training time (minutes), stage one included")
+        panels[1].set(xlabel=f"training time (minutes){included}", xlim=(0, None))
         figure.legend(loc="outside lower center", ncols=4, fontsize=8)
     return figure
 
 
-def _rate(cells: Sequence[Cell]) -> tuple[float, float, float]:
-    """PLACE in percent over the episodes of all cells, and the ends of its interval."""
-    place = sum(cell.results.count("PLACE") for cell in cells)
-    total = sum(len(cell.results.episodes) for cell in cells)
-    low, high = wilson(place, total)
-    return 100 * place / total, 100 * low, 100 * high
+def _apart_from(cell: Cell, key: str) -> str:
+    """What tells a cell from others, `key` and the seed apart."""
+    others = {name: value for name, value in cell.swept.items() if name not in (key, SEED)}
+    words = [f"{name.rpartition('.')[2]} {value}" for name, value in others.items()]
+    return ", ".join([cell.recipe, *([cell.test] if cell.test else []), *words])
+
+
+def _styles(names: Sequence[str]) -> dict[str, dict[str, str]]:
+    """A colour for each name, and another marker where the colours begin anew."""
+    palette = figures.colors(names)
+    markers = {
+        name: MARKERS[i // len(figures.PALETTE) % len(MARKERS)] for i, name in enumerate(dict.fromkeys(names))
+    }
+    return {name: {"color": palette[name], "marker": markers[name]} for name in palette}
+
+
+def _rate(seeds: Sequence[Cell]) -> tuple[float, float, float]:
+    """PLACE in percent, averaged over seeds, and the ends of its interval for the episodes of one."""
+    share = sum(cell.results.count("PLACE") / len(cell.results.episodes) for cell in seeds) / len(seeds)
+    total = min(len(cell.results.episodes) for cell in seeds)
+    low, high = wilson(round(share * total), total)
+    return 100 * share, 100 * low, 100 * high
 
 
 def _error(cells: Sequence[Cell]) -> float:
