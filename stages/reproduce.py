@@ -72,5 +72,7 @@ def main(
 if __name__ == "__main__":
     for number in (signal.SIGINT, signal.SIGTERM):  # also where a shell or a scheduler had them ignored
         signal.signal(number, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:  # a lost connection, but not under nohup
+        signal.signal(signal.SIGHUP, signal.default_int_handler)
     with reported():
         tyro.cli(main)
