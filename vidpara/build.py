@@ -144,11 +144,20 @@ def build_vit(config: ViTConfig) -> DINOv3ViTModel:
 
 
 def build_head(config: HeadConfig, channels: int, steps: int, space: Workspace) -> Head:
-    """The head axis."""
+    """The head axis.
+
+    Raises:
+        UserError: settings that the kind of head does not have.
+    """
     match config.kind:
         case "pixel":
             from vidpara.heads.pixel import PixelHead
 
+            if config.state != "position" or config.state_noise:
+                raise UserError(
+                    "policy.head.state and policy.head.state_noise are the baselines', the pixel head has its start "
+                    "keypoint; leave them out, or set --policy.head.kind global_regression or act"
+                )
             return PixelHead(channels, steps, config, space)
         case "global_regression":
             from vidpara.heads.regression import RegressionHead

@@ -117,6 +117,12 @@ class HeadConfig:
     """`joint`: one softmax over bins x pixels. `factored`: pixel softmax, then height softmax at the true pixel."""
     targets: Literal["soft", "hard"] = "soft"
     decode: Literal["local_mean", "argmax"] = "local_mean"
+    state: Literal["position", "opening"] = "position"
+    """What the baselines' heads are told of the hand: its position and opening, or its opening alone, so that where to
+    go has to be seen. The pixel head always has the position, in its start keypoint."""
+    state_noise: float = 0.0
+    """Standard deviation (metres, each axis) of noise on the position that the baselines' heads are told, in training
+    only: a position that is not exact is not worth copying."""
     act: ACTConfig = field(default_factory=ACTConfig)
 
 

@@ -15,6 +15,7 @@ from vidpara.config import ACTConfig, HeadConfig
 from vidpara.geometry.positions import positions, positions_2d
 from vidpara.geometry.rotation import absolute, from_two_columns, relative
 from vidpara.heads.readout import mean_over_steps
+from vidpara.heads.told import told
 from vidpara.types import ActionChunk, Actions, Camera, Features, Float, Start, Tensor, Workspace
 
 STATE, ACTION = 4, 10
@@ -28,7 +29,7 @@ class ACTHead(nn.Module):
 
     def __init__(self, channels: int, steps: int, config: HeadConfig, workspace: Workspace) -> None:
         super().__init__()
-        self.grid, act = config.grid, config.act
+        self.config, act = config, config.act
         self.register_buffer("low", torch.tensor(workspace.low), persistent=False)
         self.register_buffer("high", torch.tensor(workspace.high), persistent=False)
         self.register_buffer("home", torch.tensor(workspace.home), persistent=False)
@@ -78,7 +79,7 @@ class ACTHead(nn.Module):
             position=self.low + (found[..., :3] + 1) / 2 * (self.high - self.low),
             rotation=absolute(from_two_columns(found[..., 4:]), self.home),
             gripper=((found[..., 3] + 1) / 2).clamp(0, 1),
-            heatmap=found.new_zeros(*found.shape[:2], *self.grid),
+            heatmap=found.new_zeros(*found.shape[:2], *self.config.grid),
         )
 
     def encode_style(
@@ -115,8 +116,10 @@ class ACTHead(nn.Module):
         return torch.cat([position, 2 * actions.gripper[..., None] - 1, columns], dim=-1)
 
     def state_of(self, start: Start) -> Float[Tensor, "b s"]:
+        """What the head is told of the hand, normalised; in training with new noise at each call."""
         position = 2 * (start.position - self.low) / (self.high - self.low) - 1
-        return torch.cat([position, 2 * start.opening[:, None] / LARGEST_OPENING - 1], dim=-1)
+        state = torch.cat([position, 2 * start.opening[:, None] / LARGEST_OPENING - 1], dim=-1)
+        return told(state, 2 / (self.high - self.low), self.config, self.training)
 
 
 def _layer(config: ACTConfig) -> nn.TransformerEncoderLayer:
