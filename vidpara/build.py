@@ -219,7 +219,7 @@ def _video_policy(config: TrainPolicyConfig, autoencoder: Autoencoder, space: Wo
 
 
 def _image_policy(config: TrainPolicyConfig, autoencoder: Autoencoder, space: Workspace) -> ImagePolicy:
-    model = ImageModel(build_vit(config.vit), config.vit.levels)
+    model = ImageModel(build_vit(config.vit), config.vit.levels, config.vit.absolute_positions)
     head = build_head(config.policy.head, model.channels, config.data.clip.frames - 1, space)
     context = build_image_encoder(ImageEncoderConfig(), 1)
     return ImagePolicy(model, head, autoencoder, context, config.policy, space.image_size)

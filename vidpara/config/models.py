@@ -82,6 +82,10 @@ class ViTConfig:
     registers: int = 4
     levels: tuple[int, ...] = (-1,)
     """Blocks whose patch features are read, joined channel by channel; -1 is the last."""
+    absolute_positions: bool = False
+    """Add sinusoidal 2-D positions to the patch embeddings, before the blocks. Rotary positions turn queries and keys
+    only, so that what the class token takes from a patch does not say where it is. For random weights: pretrained ones
+    have not seen them."""
 
 
 @dataclass(frozen=True)
