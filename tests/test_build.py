@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from diffusers import AutoencoderKLTemporalDecoder
 
-from vidpara.build import build_autoencoder, build_image_encoder, build_policy, build_unet
-from vidpara.cli import UserError
+from vidpara.build import build_autoencoder, build_image_encoder, build_policy, build_reader, build_unet
+from vidpara.cli import UserError, dump
 from vidpara.config import (
     AutoencoderConfig,
     DataConfig,
+    HeadConfig,
     ImageEncoderConfig,
     PolicyConfig,
     TrainPolicyConfig,
     UNetConfig,
+    ViTConfig,
 )
 from vidpara.models.autoencoder import PatchPCA
 from vidpara.models.svd import random_unet
+from vidpara.run_folder import load_policy, save_policy
 from vidpara.types import Workspace
 
 SMALL = UNetConfig(channels=(32, 64), attention=(False, True), context_dim=16)
+SPACE = Workspace(
+    (16, 16), (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
+)
 
 
 @pytest.fixture(scope="module")
@@ -77,8 +84,22 @@ def test_a_policy_that_contradicts_itself_is_refused(settings: PolicyConfig, mes
     data = DataConfig(unlabelled="no video loss" in message)
     config = TrainPolicyConfig(policy=settings, unet=SMALL, data=data)
     autoencoder = PatchPCA.fit(torch.randn(64, 3, 16, 16), AutoencoderConfig(patch=8, channels=4))
-    space = Workspace(
-        (16, 16), (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
-    )
     with pytest.raises(UserError, match=message):
-        build_policy(config, autoencoder, space)
+        build_policy(config, autoencoder, SPACE)
+
+
+def test_a_run_with_absolute_positions_is_loaded_with_them_and_has_the_weights_of_one_without(tmp_path):
+    config = TrainPolicyConfig(
+        policy=PolicyConfig("image", head=HeadConfig("global_regression")),
+        vit=ViTConfig(width=32, layers=1, heads=2, absolute_positions=True),
+    )
+    policy = build_policy(config, build_reader(config), SPACE).eval()
+    save_policy(tmp_path, policy, SPACE)
+    present = torch.rand(1, 3, 16, 16)
+    found = []
+    for absolute in (True, False):
+        vit = replace(config.vit, absolute_positions=absolute)
+        (tmp_path / "config.yaml").write_text(dump(replace(config, vit=vit)))
+        found.append(load_policy(tmp_path).read(present).pooled)
+    torch.testing.assert_close(found[0], policy.read(present).pooled)
+    assert (found[0] - found[1]).abs().max() > 0.01

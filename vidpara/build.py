@@ -144,11 +144,20 @@ def build_vit(config: ViTConfig) -> DINOv3ViTModel:
 
 
 def build_head(config: HeadConfig, channels: int, steps: int, space: Workspace) -> Head:
-    """The head axis."""
+    """The head axis.
+
+    Raises:
+        UserError: settings that the kind of head does not have.
+    """
     match config.kind:
         case "pixel":
             from vidpara.heads.pixel import PixelHead
 
+            if config.state != "position" or config.state_noise:
+                raise UserError(
+                    "policy.head.state and policy.head.state_noise are the baselines', the pixel head has its start "
+                    "keypoint; leave them out, or set --policy.head.kind global_regression or act"
+                )
             return PixelHead(channels, steps, config, space)
         case "global_regression":
             from vidpara.heads.regression import RegressionHead
@@ -210,7 +219,7 @@ def _video_policy(config: TrainPolicyConfig, autoencoder: Autoencoder, space: Wo
 
 
 def _image_policy(config: TrainPolicyConfig, autoencoder: Autoencoder, space: Workspace) -> ImagePolicy:
-    model = ImageModel(build_vit(config.vit), config.vit.levels)
+    model = ImageModel(build_vit(config.vit), config.vit.levels, config.vit.absolute_positions)
     head = build_head(config.policy.head, model.channels, config.data.clip.frames - 1, space)
     context = build_image_encoder(ImageEncoderConfig(), 1)
     return ImagePolicy(model, head, autoencoder, context, config.policy, space.image_size)

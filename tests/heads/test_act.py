@@ -8,7 +8,7 @@ from tests.heads.test_heads import CHANNELS, SPACE, A, camera, example, fit
 from vidpara.build import build_head
 from vidpara.config import ACTConfig, HeadConfig
 from vidpara.geometry.rotation import angle_between, from_two_columns, matrix_from_euler
-from vidpara.heads.act import ACTHead, positions, positions_2d
+from vidpara.heads.act import ACTHead
 
 SMALL = HeadConfig(
     kind="act",
@@ -68,12 +68,6 @@ def test_the_image_may_have_any_shape_and_its_places_are_told_apart():
     assert not torch.allclose(
         made.act(mirrored, start, camera()).position, made.act(features, start, camera()).position
     )
-
-
-def test_position_embeddings_differ_everywhere():
-    for table in (positions(50, 32), positions_2d(7, 9, 32)):
-        distance = torch.cdist(table, table) + torch.eye(len(table)) * 9
-        assert distance.min() > 0.1
 
 
 def test_two_columns_give_back_their_rotation_whatever_their_length():

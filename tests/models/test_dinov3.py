@@ -8,6 +8,7 @@ import torch
 from vidpara.build import build_vit
 from vidpara.cli import UserError
 from vidpara.config import ViTConfig
+from vidpara.geometry.positions import positions_2d
 from vidpara.models.dinov3 import ImageModel, random_vit
 
 SMALL = ViTConfig(patch=8, width=32, layers=3, heads=2, registers=2)
@@ -51,6 +52,34 @@ def test_positions_do_not_change_from_call_to_call_in_training():
     model = ImageModel(random_vit(SMALL).train(), (-1,))
     present = torch.rand(1, 3, 32, 32)
     torch.testing.assert_close(model(present).grid, model(present).grid)
+
+
+def test_absolute_positions_are_added_to_the_patches_alone_and_only_for_this_forward(vit):
+    present = torch.rand(2, 3, 32, 48) * 2 - 1
+    read: list[torch.Tensor] = []
+    handle = vit.model.layer[0].register_forward_pre_hook(lambda _m, inputs: read.append(inputs[0]))
+    try:
+        for absolute in (False, True, False):
+            ImageModel(vit, (-1,), absolute)(present)
+    finally:
+        handle.remove()
+    prefix = 1 + SMALL.registers
+    torch.testing.assert_close(read[1][:, prefix:], read[0][:, prefix:] + positions_2d(4, 6, 32))
+    assert torch.equal(read[1][:, :prefix], read[0][:, :prefix]) and torch.equal(read[2], read[0])
+
+
+def test_a_class_token_that_attends_evenly_learns_where_patches_are_from_absolute_positions_alone():
+    torch.manual_seed(0)
+    even = random_vit(SMALL).eval()
+    for layer in even.model.layer:
+        torch.nn.init.zeros_(layer.attention.q_proj.weight)
+        torch.nn.init.zeros_(layer.attention.q_proj.bias)
+    present = torch.zeros(1, 3, 32, 48)
+    present[..., :8, :8] = torch.rand(3, 8, 8)
+    moved = present.roll((16, 24), dims=(-2, -1))  # by whole patches
+    rotary, absolute = (ImageModel(even, (-1,), each) for each in (False, True))
+    torch.testing.assert_close(rotary(moved).pooled, rotary(present).pooled)
+    assert (absolute(moved).pooled - absolute(present).pooled).abs().max() > 0.01
 
 
 def test_a_published_folder_loads_and_positions_stay_fixed(vit, tmp_path):

@@ -54,6 +54,16 @@ def test_matrices_follow_pytorchs_muon():
     assert apart < 0.02  # theirs iterates in bfloat16
 
 
+@pytest.mark.parametrize("kind", ["muon", "adamw"])
+@pytest.mark.parametrize("muon_head", [False, True])
+def test_matrices_of_other_groups_follow_muon_where_it_is_asked_for(kind, muon_head):
+    head = nn.Linear(4, 2)
+    config = OptimizerConfig(kind=kind, muon_head=muon_head)
+    optimizer = build_optimizer(head, [ParamGroup("head", list(head.parameters()), 0.2)], config)
+    orthogonal = {tuple(group["params"][0].shape): group["orthogonal"] for group in optimizer.param_groups}
+    assert orthogonal == {(2, 4): kind == "muon" and muon_head, (2,): False}
+
+
 def test_all_but_the_matrices_of_hidden_groups_follows_adamw():
     body, head = nn.Linear(6, 4), nn.Linear(4, 2)
     twin_body, twin_head = nn.Linear(6, 4), nn.Linear(4, 2)

@@ -82,6 +82,10 @@ class ViTConfig:
     registers: int = 4
     levels: tuple[int, ...] = (-1,)
     """Blocks whose patch features are read, joined channel by channel; -1 is the last."""
+    absolute_positions: bool = False
+    """Add sinusoidal 2-D positions to the patch embeddings, before the blocks. Rotary positions turn queries and keys
+    only, so that what the class token takes from a patch does not say where it is. For random weights: pretrained ones
+    have not seen them."""
 
 
 @dataclass(frozen=True)
@@ -117,6 +121,12 @@ class HeadConfig:
     """`joint`: one softmax over bins x pixels. `factored`: pixel softmax, then height softmax at the true pixel."""
     targets: Literal["soft", "hard"] = "soft"
     decode: Literal["local_mean", "argmax"] = "local_mean"
+    state: Literal["position", "opening"] = "position"
+    """What the baselines' heads are told of the hand: its position and opening, or its opening alone, so that where to
+    go has to be seen. The pixel head always has the position, in its start keypoint."""
+    state_noise: float = 0.0
+    """Standard deviation (metres, each axis) of noise on the position that the baselines' heads are told, in training
+    only: a position that is not exact is not worth copying."""
     act: ACTConfig = field(default_factory=ACTConfig)
 
 

@@ -14,6 +14,8 @@ class OptimizerConfig:
     """`adamw8bit`: moments in 8 bits (bitsandbytes), a quarter of their memory. `muon`: orthogonalised momentum for the
     video UNet's matrices and filters, AdamW for the rest; learns from random weights in fewer steps. Only `adamw` takes
     divided weights."""
+    muon_head: bool = False
+    """With `muon`, the action head's matrices follow it too, those of its inputs and outputs included."""
     lr: float = 1e-3
     backbone_lr: float | None = None
     """Learning rate of the video UNet, in both stages; None uses `lr`."""

@@ -7,15 +7,15 @@ L1 loss, and `loss.kl` (10 in the paper) times the divergence of z from the unit
 
 from __future__ import annotations
 
-import math
-
 import torch
 from einops import rearrange
 from torch import nn
 
 from vidpara.config import ACTConfig, HeadConfig
+from vidpara.geometry.positions import positions, positions_2d
 from vidpara.geometry.rotation import absolute, from_two_columns, relative
 from vidpara.heads.readout import mean_over_steps
+from vidpara.heads.told import told
 from vidpara.types import ActionChunk, Actions, Camera, Features, Float, Start, Tensor, Workspace
 
 STATE, ACTION = 4, 10
@@ -29,7 +29,7 @@ class ACTHead(nn.Module):
 
     def __init__(self, channels: int, steps: int, config: HeadConfig, workspace: Workspace) -> None:
         super().__init__()
-        self.grid, act = config.grid, config.act
+        self.config, act = config, config.act
         self.register_buffer("low", torch.tensor(workspace.low), persistent=False)
         self.register_buffer("high", torch.tensor(workspace.high), persistent=False)
         self.register_buffer("home", torch.tensor(workspace.home), persistent=False)
@@ -79,7 +79,7 @@ class ACTHead(nn.Module):
             position=self.low + (found[..., :3] + 1) / 2 * (self.high - self.low),
             rotation=absolute(from_two_columns(found[..., 4:]), self.home),
             gripper=((found[..., 3] + 1) / 2).clamp(0, 1),
-            heatmap=found.new_zeros(*found.shape[:2], *self.grid),
+            heatmap=found.new_zeros(*found.shape[:2], *self.config.grid),
         )
 
     def encode_style(
@@ -116,22 +116,10 @@ class ACTHead(nn.Module):
         return torch.cat([position, 2 * actions.gripper[..., None] - 1, columns], dim=-1)
 
     def state_of(self, start: Start) -> Float[Tensor, "b s"]:
+        """What the head is told of the hand, normalised; in training with new noise at each call."""
         position = 2 * (start.position - self.low) / (self.high - self.low) - 1
-        return torch.cat([position, 2 * start.opening[:, None] / LARGEST_OPENING - 1], dim=-1)
-
-
-def positions(count: int, width: int) -> Float[Tensor, "n d"]:
-    """Sinusoidal embeddings of places 0 to `count` - 1 (Vaswani et al. 2017, section 3.5)."""
-    rate = torch.exp(-math.log(10_000) * torch.arange(0, width, 2) / width)
-    phase = torch.arange(count)[:, None] * rate
-    return torch.stack([phase.sin(), phase.cos()], dim=-1).flatten(1)
-
-
-def positions_2d(rows: int, columns: int, width: int) -> Float[Tensor, "n d"]:
-    """Half of the channels for the row, half for the column (Carion et al. 2020)."""
-    vertical = positions(rows, width // 2)[:, None].expand(-1, columns, -1)
-    horizontal = positions(columns, width // 2)[None].expand(rows, -1, -1)
-    return torch.cat([vertical, horizontal], dim=-1).flatten(0, 1)
+        state = torch.cat([position, 2 * start.opening[:, None] / LARGEST_OPENING - 1], dim=-1)
+        return told(state, 2 / (self.high - self.low), self.config, self.training)
 
 
 def _layer(config: ACTConfig) -> nn.TransformerEncoderLayer:

@@ -7,12 +7,14 @@ head's embedding of the action step.
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from einops import rearrange
 from torch import nn
 from transformers import DINOv3ViTConfig, DINOv3ViTModel
 
 from vidpara.cli import UserError
 from vidpara.config import ViTConfig
+from vidpara.geometry.positions import positions_2d
 from vidpara.types import Features, Float, Tensor
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -20,14 +22,20 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class ImageModel(nn.Module):
-    """`features = model(present)`: the ViT's blocks `levels`, each normalised, joined channel by channel."""
+    """`features = model(present)`: the ViT's blocks `levels`, each normalised, joined channel by channel.
 
-    def __init__(self, vit: DINOv3ViTModel, levels: tuple[int, ...]) -> None:
+    With `absolute_positions` it reads patch embeddings with sinusoidal positions added. They are fixed and no part of
+    the ViT's weights: transformers' class alone, from the same folder, does not add them.
+    """
+
+    def __init__(
+        self, vit: DINOv3ViTModel, levels: tuple[int, ...], absolute_positions: bool = False
+    ) -> None:
         super().__init__()
         blocks = vit.config.num_hidden_layers
         if not levels or not all(-blocks <= level < blocks for level in levels):
             raise UserError(f"vit.levels {levels}: the ViT has blocks {-blocks} to {blocks - 1}")
-        self.vit, self.levels = vit, levels
+        self.vit, self.levels, self.absolute_positions = vit, levels, absolute_positions
         self.channels = vit.config.hidden_size * len(levels)
         self.register_buffer("mean", torch.tensor(MEAN).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(STD).view(3, 1, 1), persistent=False)
@@ -50,6 +58,9 @@ class ImageModel(nn.Module):
             layers[level].register_forward_hook(lambda _m, _i, out, level=level: reached.update({level: out}))
             for level in self.levels
         ]
+        if self.absolute_positions:
+            embeddings = self.vit.embeddings
+            handles.append(embeddings.register_forward_hook(lambda _m, _i, out: placed(out, rows, columns)))
         try:
             self.vit((present * 0.5 + 0.5 - self.mean) / self.std)
         finally:
@@ -58,6 +69,12 @@ class ImageModel(nn.Module):
         tokens = torch.cat([self.vit.norm(reached[level]) for level in self.levels], dim=-1)
         patches = rearrange(tokens[:, -rows * columns :], "b (h w) c -> b c h w", h=rows)
         return Features(patches[:, None], tokens[:, None, 0])
+
+
+def placed(tokens: Float[Tensor, "b n c"], rows: int, columns: int) -> Float[Tensor, "b n c"]:
+    """Tokens whose patches, the last `rows` x `columns`, have their position added."""
+    where = positions_2d(rows, columns, tokens.shape[-1], tokens.device).to(tokens.dtype)
+    return tokens + F.pad(where, (0, 0, tokens.shape[1] - len(where), 0))
 
 
 def random_vit(config: ViTConfig) -> DINOv3ViTModel:

@@ -41,7 +41,7 @@ def lr_at(step: int, steps: int, config: OptimizerConfig, base: float | None = N
 def build_optimizer(
     model: nn.Module, groups: Sequence[ParamGroup], config: OptimizerConfig
 ) -> torch.optim.Optimizer:
-    """Fused AdamW, also in 8 bits, or Muon for the matrices of hidden groups; vectors have no weight decay.
+    """Fused AdamW, also in 8 bits, or Muon for the matrices of hidden groups, or of all; vectors have no weight decay.
 
     Raises:
         ValueError: a trainable parameter is in no group or in several, or a group holds a foreign one.
@@ -67,7 +67,8 @@ def build_optimizer(
             (0.0, [parameter for parameter in parameters if parameter.ndim < 2]),
         ):
             if chosen:
-                orthogonal = config.kind == "muon" and group.hidden and chosen[0].ndim >= 2
+                hidden = (group.hidden or config.muon_head) and chosen[0].ndim >= 2
+                orthogonal = config.kind == "muon" and hidden
                 settings.append(
                     {"params": chosen, "weight_decay": decay, "base_lr": group.lr, "orthogonal": orthogonal}
                 )
