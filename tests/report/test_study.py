@@ -74,6 +74,19 @@ def test_seeds_are_no_axis():
     assert set(study.draw(both)) == {"success", "learning"}
 
 
+def test_the_same_setting_has_the_same_line_whatever_the_recipe_and_the_order():
+    cells = [
+        cell("two_stage", 64, 9),
+        cell("two_stage", 4, 7),
+        cell("joint", 4, 1),
+        cell("joint", 64, 9, seed=1),
+    ]
+    figure = study.learning(cells)
+    styles = {line.get_label(): line.get_linestyle() for line in figure.axes[0].lines}
+    assert styles["two_stage-demos4-seed0"] == styles["joint-demos4-seed0"] == "--"
+    assert styles["two_stage-demos64-seed0"] == styles["joint-demos64-seed1"] == "-"
+
+
 def test_learning_counts_stage_ones_steps_and_time():
     steps, minutes = study.learning([cell("two_stage", 4, 7), cell("joint", 4, 7)]).axes
     assert [np.asarray(line.get_xdata()).tolist() for line in steps.lines] == [[20, 30], [10, 20]]

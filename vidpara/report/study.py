@@ -154,12 +154,12 @@ def by_setting(cells: Sequence[Cell], key: str) -> Figure:
 def learning(cells: Sequence[Cell]) -> Figure:
     """The plan's error while the policies trained, against all steps and all training time, stage one included.
 
-    A colour a recipe, and a line style for each of its swept values.
+    A colour a recipe, and a line style for each of the swept values, the same ones for all recipes.
     """
     chosen = [cell for cell in cells if _has_error(cell) and cell.test == cells[0].test]
     styles = _styles([cell.recipe for cell in chosen])
     included = ", stage one included" if any(len(cell.trainings) > 1 for cell in chosen) else ""
-    among: dict[str, int] = {}
+    lines = _lines(chosen)
     with matplotlib.rc_context(figures.STYLE):
         figure = Figure(figsize=(9.0, 3.8), layout="constrained")
         panels = figure.subplots(1, 2, sharey=True)
@@ -167,13 +167,9 @@ def learning(cells: Sequence[Cell]) -> Figure:
             curve = cell.trainings[-1][ERROR]
             steps, seconds = _before(cell.trainings[:-1])
             centimetres = [100 * value for value in curve.values]
-            among[cell.recipe] = among.get(cell.recipe, -1) + 1
             style: dict[str, Any] = {
-                **styles[cell.recipe],
-                "linestyle": LINES[among[cell.recipe] % len(LINES)],
-                "linewidth": 1.4,
-                "markersize": 3,
-            }
+                **styles[cell.recipe], "linestyle": lines[cell.name], "linewidth": 1.4, "markersize": 3,
+            }  # fmt: skip
             panels[0].plot([steps + step for step in curve.steps], centimetres, label=cell.name, **style)
             panels[1].plot([(seconds + second) / 60 for second in curve.seconds], centimetres, **style)
         panels[0].set(
@@ -201,6 +197,18 @@ def _styles(names: Sequence[str]) -> dict[str, dict[str, str]]:
         name: MARKERS[i // len(figures.PALETTE) % len(MARKERS)] for i, name in enumerate(dict.fromkeys(names))
     }
     return {name: {"color": palette[name], "marker": markers[name]} for name in palette}
+
+
+def _lines(cells: Sequence[Cell]) -> dict[str, str]:
+    """A line style for each cell: the same for the same values of the same settings, the seed apart."""
+    values: dict[tuple[str, ...], dict[str, int]] = {}
+    found = {}
+    for cell in cells:
+        swept = {key: value for key, value in cell.swept.items() if key != SEED}
+        known = values.setdefault(tuple(swept), {})
+        index = known.setdefault(str(list(swept.values())), len(known))
+        found[cell.name] = LINES[index % len(LINES)]
+    return found
 
 
 def _rate(seeds: Sequence[Cell]) -> tuple[float, float, float]:
