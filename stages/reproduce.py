@@ -16,10 +16,11 @@ import tyro
 from vidpara.cli import UserError, reported
 from vidpara.evaluation import results
 from vidpara.experiment import publish
+from vidpara.experiment.choose import required, select
 from vidpara.experiment.declare import read
-from vidpara.experiment.execute import alone, run
+from vidpara.experiment.execute import alone, run, standings
 from vidpara.experiment.executors import Local, Slurm, command
-from vidpara.experiment.plan import plan, select, spared
+from vidpara.experiment.plan import plan
 from vidpara.experiment.table import LiveTable
 
 
@@ -31,6 +32,7 @@ def main(
     executor: Literal["local", "slurm"] = "local",
     slurm: tuple[str, ...] = (),
     reuse: bool = False,
+    train_only: bool = False,
     dry_run: bool = False,
 ) -> None:
     """Run an experiment.
@@ -43,30 +45,30 @@ def main(
         executor: this machine, or a Slurm cluster through submitit.
         slurm: settings for submitit, such as slurm_partition=gpu gpus_per_node=1 timeout_min=600.
         reuse: count cells as finished whose results are in the repository, made by the same plan.
+        train_only: evaluate nothing; with the run folders the same command goes on where there is a simulator.
         dry_run: print the commands that are still to run, and run nothing.
     """
     whole = plan(read(experiment), overlays)
     planned = select(whole, only) if only else whole
-    spare = spared(planned, publish.published(planned)) if reuse else set()
+    done = publish.published(planned) if reuse else {}
+    given = {cell.steps[-1] for cell in planned.cells if cell.name in done}
+    chosen = required(planned, done, train_only)
     if dry_run:
-        for name, step in planned.steps.items():
-            finished = step.product.exists() or name in spare
-            print("finished" if finished else "to run  ", " ".join(command(step)[1:]))
+        for name, now in standings(planned, chosen, given).items():
+            print(f"{now.state:8}", " ".join(command(planned.steps[name])[1:]))
         return
     machine = Local(jobs) if executor == "local" else Slurm(jobs, planned.experiment.runs / "slurm", slurm)
     with alone(planned):
         try:
             with LiveTable(planned) as live:
-                standing = run(planned, machine, live.show, spare)
+                standing = run(planned, machine, live.show, chosen, given)
         finally:  # an interrupt leaves the table and the page of what is finished
             found = publish.publish(whole)
-    for result in found.values():
-        print(results.summary(result))
+    print(*map(results.summary, found.values()), sep="\n")
     if (page := publish.page_path(whole)).is_file():
         print(page)
-    if failed := {name: value for name, value in standing.items() if value.state == "failed"}:
-        lines = "; ".join(f"{name}: {value.note}" for name, value in failed.items())
-        raise UserError(f"{len(failed)} of {len(standing)} steps failed: {lines}")
+    if failed := [f"{name}: {value.note}" for name, value in standing.items() if value.state == "failed"]:
+        raise UserError(f"{len(failed)} of {len(standing)} steps failed: {'; '.join(failed)}")
 
 
 if __name__ == "__main__":

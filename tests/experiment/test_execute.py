@@ -57,6 +57,18 @@ def test_a_finished_step_is_not_run_again(tmp_path: Path):
     assert run(again)["once"].state == "finished"
 
 
+def test_what_is_not_chosen_is_left_out_and_holds_nothing_up(tmp_path: Path):
+    first = script("first", "sys.exit(3)", tmp_path)
+    second = script("second", "0", tmp_path, ("first",))
+    given = script("given", "sys.exit(3)", tmp_path)
+    steps = {step.name: step for step in (first, second, given)}
+    plan = Plan(Experiment("scripts", {}, Recipe()), (), steps)
+    found = execute.run(plan, Local(1), lambda _: None, ["second"], ["given"])
+    assert {name: now.state for name, now in found.items()} == {
+        "first": "left out", "second": "finished", "given": "finished",
+    }  # fmt: skip
+
+
 def test_a_failure_blocks_what_needs_it_and_nothing_else(tmp_path: Path):
     bad = script("bad", "sys.exit('error: the disk is full')", tmp_path)
     blocked = script("blocked", "0", tmp_path, ("bad",))

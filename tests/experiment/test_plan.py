@@ -10,8 +10,9 @@ import yaml
 from vidpara import cli
 from vidpara.cli import UserError
 from vidpara.config import TrainPolicyConfig
+from vidpara.experiment.choose import required, select
 from vidpara.experiment.declare import read
-from vidpara.experiment.plan import Plan, plan, select, spared
+from vidpara.experiment.plan import Plan, plan
 
 ROOT = Path(__file__).parents[2]
 SMALL = {
@@ -188,15 +189,36 @@ def test_a_second_seed_and_another_unet_have_a_stage_one_of_their_own(tmp_path: 
             assert step.needs == (f"video{same}",)
 
 
-def test_only_what_no_unpublished_cell_needs_is_spared(tmp_path: Path):
-    found = planned(tmp_path, rollouts={"files": ["configs/collect/demo.yaml"], "set": {"demos": 5}})
+ROLLOUTS = {"files": ["configs/collect/demo.yaml"], "set": {"demos": 5}}
+
+
+def test_only_what_an_unpublished_cell_needs_is_required(tmp_path: Path):
+    found = planned(tmp_path, rollouts=ROLLOUTS)
     two_stage = {cell.name for cell in found.cells if cell.recipe == "two_stage"}
-    assert spared(found, two_stage) == {name for name in found.steps if name.startswith("two_stage")} | {
-        "video",
-        "video-seed1",
-    }
-    assert spared(found, {cell.name for cell in found.cells}) == set(found.steps)
-    assert spared(found, ()) == set()
+    left = {name for name in found.steps if name.startswith("two_stage")} | {"video", "video-seed1"}
+    assert required(found, two_stage) == found.steps.keys() - left
+    assert required(found, {cell.name for cell in found.cells}) == set()
+    assert required(found) == set(found.steps)
+
+
+def test_training_alone_needs_no_evaluation(tmp_path: Path):
+    found = planned(tmp_path, rollouts=ROLLOUTS)
+    judged = {name for name, step in found.steps.items() if step.stage == "evaluate_policy"}
+    assert required(found, train_only=True) == found.steps.keys() - judged
+
+
+@pytest.mark.parametrize("held_out", [False, True])
+def test_a_policy_trained_elsewhere_is_evaluated_without_its_rollouts_and_its_stage_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, held_out: bool
+):
+    monkeypatch.setitem(SMALL, "evaluate", {**SMALL["evaluate"], "set": {"held_out": held_out}})
+    found = planned(tmp_path, rollouts=ROLLOUTS, runs=str(tmp_path / "runs"), data=str(tmp_path / "data"))
+    policy = found.steps["two_stage-seed0-demos4 train"].product
+    policy.parent.mkdir(parents=True)
+    policy.touch()
+    part = select(found, ["two_stage-seed0-demos4"])
+    demos = {"rollouts", "check"} if held_out else set()
+    assert required(part) == {"two_stage-seed0-demos4 evaluate", *demos}
 
 
 def test_what_changes_a_result_changes_the_hash_of_all_that_follows(tmp_path: Path):

@@ -15,8 +15,9 @@ from vidpara.experiment.plan import Plan, Step
 
 INTERVAL = 0.5
 TAIL = 4000
-State = Literal["waiting", "running", "finished", "failed", "blocked"]
-"""`blocked`: a step that this one needs has failed."""
+State = Literal["waiting", "running", "finished", "left out", "failed", "blocked"]
+"""`left out`: nothing that is to run needs it. `blocked`: a step that this one needs has failed."""
+THERE = ("finished", "left out")
 
 
 class Standing(NamedTuple):
@@ -30,17 +31,16 @@ def run(
     plan: Plan,
     executor: Executor,
     show: Callable[[Mapping[str, Standing]], None],
-    spared: Collection[str] = (),
+    chosen: Collection[str] | None = None,
+    given: Collection[str] = (),
 ) -> dict[str, Standing]:
-    """Run everything that is not finished and return how each step ended. A failed step does not stop the others.
+    """Run the `chosen` steps, or all, that are not finished and return how each step ended. A failed step does not stop
+    the others.
 
-    `show` gets the standings again and again; steps named in `spared` count as finished. On an interrupt the running
+    `show` gets the standings again and again; steps named in `given` count as finished. On an interrupt the running
     steps save and stop first.
     """
-    standing = {
-        name: Standing("finished" if name in spared or step.product.exists() else "waiting")
-        for name, step in plan.steps.items()
-    }
+    standing = standings(plan, chosen, given)
     jobs: dict[str, Job] = {}
     began: dict[str, float] = {}
     try:
@@ -66,6 +66,17 @@ def run(
         for name in jobs:
             add_seconds(plan.steps[name], time.monotonic() - began[name])
     return standing
+
+
+def standings(
+    plan: Plan, chosen: Collection[str] | None = None, given: Collection[str] = ()
+) -> dict[str, Standing]:
+    """How far each step is before anything runs."""
+    found = {}
+    for name, step in plan.steps.items():
+        left = "waiting" if chosen is None or name in chosen else "left out"
+        found[name] = Standing("finished" if name in given or step.product.exists() else left)
+    return found
 
 
 @contextlib.contextmanager
@@ -104,8 +115,7 @@ def _next(plan: Plan, standing: Mapping[str, Standing], free: int) -> tuple[list
     ready = [
         step
         for name, step in plan.steps.items()
-        if standing[name].state == "waiting"
-        and all(standing[need].state == "finished" for need in step.needs)
+        if standing[name].state == "waiting" and all(standing[need].state in THERE for need in step.needs)
     ]
     if any(step.whole for step in running):
         return [], False

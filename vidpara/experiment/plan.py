@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -99,42 +99,6 @@ def plan(experiment: Experiment, overlays: Sequence[str] = ()) -> Plan:
     return Plan(experiment, tuple(cells), steps)
 
 
-def select(plan: Plan, parts: Sequence[str]) -> Plan:
-    """The plan of only those cells that have one of `parts` in their names, steps of the first part's cells first.
-
-    A part is one or several of the name's words between hyphens: `joint` does not take `joint_with_video-seed0`.
-
-    Raises:
-        UserError: a part is in no cell's name.
-    """
-    cells: list[Cell] = []
-    steps: dict[str, Step] = {}
-    for part in parts:
-        found = [cell for cell in plan.cells if f"-{part}-" in f"-{cell.name}-"]
-        if not found:
-            names = ", ".join(cell.name for cell in plan.cells)
-            raise UserError(
-                f"no cell of '{plan.experiment.name}' has '{part}' in its name; the cells: {names}"
-            )
-        cells += [cell for cell in found if cell not in cells]
-        needed = _needed(plan, found)
-        steps |= {name: step for name, step in plan.steps.items() if name in needed and name not in steps}
-    return plan._replace(cells=tuple(cells), steps=steps)
-
-
-def spared(plan: Plan, cells: Collection[str]) -> set[str]:
-    """Steps that need not run once the `cells` of these names have their results."""
-    return plan.steps.keys() - _needed(plan, [cell for cell in plan.cells if cell.name not in cells])
-
-
-def _needed(plan: Plan, cells: Sequence[Cell]) -> set[str]:
-    """Steps of these cells, and those of no cell (the rollouts' check) whose own needs are among them."""
-    needed = {step for cell in cells for step in cell.steps}
-    of_cells = {step for cell in plan.cells for step in cell.steps}
-    extra = {name for name in plan.steps.keys() - of_cells if needed.issuperset(plan.steps[name].needs)}
-    return needed | extra
-
-
 def _resized(experiment: Experiment, overlays: tuple[str, ...]) -> Experiment:
     """The experiment with these overlays in the place of all that it names."""
     recipes: dict[str, Recipe] = {
@@ -180,7 +144,8 @@ class _Planner:
         key = self._key("evaluate_policy", words, name, trained[-1:], content)
         place = self.experiment.runs / key / f"{name}.json"
         words = (*words, "--output", str(place))
-        needs = tuple(step.name for step in trained[-1:])
+        seen = [self.collected] if settings.get("held_out") and self.collected else []  # the held-out demos
+        needs = tuple(step.name for step in (*seen, *trained[-1:]))
         step = Step(
             f"{name} evaluate", "evaluate_policy", words, key, needs, place, place.with_suffix(".log")
         )

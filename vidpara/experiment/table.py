@@ -21,6 +21,7 @@ STYLES = {
     "waiting": "dim",
     "running": "bold cyan",
     "finished": "green",
+    "left out": "dim",
     "failed": "bold red",
     "blocked": "red",
 }
