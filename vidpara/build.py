@@ -149,6 +149,10 @@ def build_head(config: HeadConfig, channels: int, steps: int, space: Workspace) 
     Raises:
         UserError: settings that the kind of head does not have.
     """
+    if config.state_noise < 0:
+        raise UserError(
+            f"policy.head.state_noise {config.state_noise} is a standard deviation in metres; give 0 or more"
+        )
     match config.kind:
         case "pixel":
             from vidpara.heads.pixel import PixelHead

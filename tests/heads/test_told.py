@@ -77,3 +77,8 @@ def test_weights_fit_whatever_is_told(kind):
 def test_the_pixel_head_does_without_neither(settings):
     with pytest.raises(UserError, match=r"leave them out, or set --policy\.head\.kind"):
         made("pixel", **settings)
+
+
+def test_negative_noise_is_refused():
+    with pytest.raises(UserError, match="state_noise -1.0 is a standard deviation in metres; give 0 or more"):
+        made("act", state_noise=-1.0)
