@@ -80,5 +80,7 @@ def test_the_pixel_head_does_without_neither(settings):
 
 
 def test_negative_noise_is_refused():
-    with pytest.raises(UserError, match=r"state_noise -1\.0 is a standard deviation in metres; give 0 or more"):
+    with pytest.raises(
+        UserError, match=r"state_noise -1\.0 is a standard deviation in metres; give 0 or more"
+    ):
         made("act", state_noise=-1.0)
