@@ -62,7 +62,7 @@ def draw(
     size = SIZE * OVERSAMPLE
     image = Image.fromarray(frame.observation.image.numpy()).resize((SIZE, SIZE), Image.Resampling.BICUBIC)
     heated = overlay(np.asarray(image), frame.chunk.heatmap[frame.point])
-    canvas = Image.fromarray(heated).resize((size, size), Image.Resampling.BILINEAR)
+    canvas = Image.fromarray(heated).resize((size, size), Image.Resampling.NEAREST)
     pen = ImageDraw.Draw(canvas)
     pixels = _pixels(frame) * OVERSAMPLE
     seen = [(float(u), float(v)) for u, v in pixels if math.isfinite(u) and math.isfinite(v)]
@@ -83,7 +83,7 @@ def draw(
             pen.ellipse(
                 (u - radius, v - radius, u + radius, v + radius), outline=(255, 255, 255), width=OVERSAMPLE
             )
-    shown = canvas.resize((SIZE, SIZE), Image.Resampling.LANCZOS)
+    shown = canvas.reduce(OVERSAMPLE)
     pen = ImageDraw.Draw(shown)
     pen.rectangle((0, SIZE - 24, SIZE, SIZE), fill=banner)
     pen.text((9, SIZE - 12), caption, fill=(255, 255, 255), font=ImageFont.load_default(14), anchor="lm")

@@ -13,7 +13,8 @@ from matplotlib import colormaps
 
 from vidpara.types import Float, UInt8
 
-HEAT = colormaps["magma"]
+HEAT = (255 * colormaps["magma"](np.linspace(0.25, 1.0, 256))[:, :3]).astype(np.float32)
+"""256 colours, from unlikely to likely."""
 
 
 def write_mp4(target: Path, images: Iterable[UInt8[np.ndarray, "h w 3"]], fps: int, crf: int) -> None:
@@ -49,7 +50,7 @@ def overlay(
     enlarged = F.interpolate(
         heatmap[None, None].float().cpu(), image.shape[:2], mode="bilinear", align_corners=False
     )[0, 0]
-    likely = (enlarged / enlarged.max().clamp(min=1e-12)).sqrt().numpy()[..., None]
-    color = 255 * HEAT(0.25 + 0.75 * likely[..., 0])[..., :3]
-    opacity = 0.75 * likely
-    return (image * (1 - opacity) + color * opacity).round().astype(np.uint8)
+    likely = (enlarged / enlarged.max().clamp(min=1e-12)).sqrt().numpy()
+    opacity = 0.75 * likely[..., None]
+    color = HEAT[(255 * likely).astype(np.uint8)]
+    return (image + (color - image) * opacity + 0.5).astype(np.uint8)
