@@ -69,6 +69,28 @@ def test_what_differs_in_another_setting_is_a_line_of_its_own():
     assert [line.get_label() for line in place.containers] == ["noise, left", "noise, right"]
 
 
+def measured(denoising_steps: int, error: float, look: float) -> study.Cell:
+    """A cell of which the evaluation measured the plan's error (metres) and the time of a look (seconds)."""
+    found = cell("noise", 240, 9)
+    results = found.results._replace(measured={study.ERROR: error, study.LOOK: look})
+    return found._replace(swept={"evaluate.denoising_steps": denoising_steps}, results=results)
+
+
+def test_cells_that_share_a_training_have_the_errors_that_their_evaluations_measured():
+    cells = [measured(1, 0.03, 0.01), measured(4, 0.015, 0.04)]
+    _, error = study.by_setting(cells, "evaluate.denoising_steps").axes
+    assert np.asarray(error.lines[0].get_ydata()) == pytest.approx([3.0, 1.5])
+
+
+def test_what_a_look_costs_is_drawn_where_it_was_measured():
+    cells = [measured(1, 0.03, 0.01), measured(4, 0.015, 0.04), cell("two_stage", 4, 2)]
+    assert "latency" in study.draw(cells) and "latency" not in study.draw(cells[1:])
+    place, error = study.latency(cells).axes
+    assert [line.get_xdata()[0] for line in error.lines] == pytest.approx([10, 40])
+    assert [line.get_ydata()[0] for line in error.lines] == pytest.approx([3.0, 1.5])
+    assert [text.get_text() for text in place.texts] == ["1", "2"]
+
+
 def test_seeds_are_no_axis():
     both = [cell("two_stage", 4, 2, seed) for seed in (0, 1)]
     assert set(study.draw(both)) == {"success", "learning"}

@@ -123,11 +123,18 @@ def page_path(plan: Plan) -> Path:
 
 
 def table(found: Mapping[str, Results]) -> Iterator[str]:
-    """Markdown: a row a cell."""
-    yield "| cell | PLACE, with 95 % interval (Wilson) | GRASP | MISS |"
-    yield "|---|---|---|---|"
+    """Markdown: a row a cell; with the plan's error and the time of a look where held-out demos were asked for."""
+    measured = any(study.ERROR in result.measured for result in found.values())
+    titles = ["cell", "PLACE, with 95 % interval (Wilson)", "GRASP", "MISS"]
+    titles += ["plan error, cm", "a look, ms"] if measured else []
+    yield f"| {' | '.join(titles)} |"
+    yield "|---" * len(titles) + "|"
     for name, result in found.items():
-        yield f"| {name} | {results.success(result)} | {result.count('GRASP')} | {result.count('MISS')} |"
+        cells = [name, results.success(result), str(result.count("GRASP")), str(result.count("MISS"))]
+        if measured:
+            units = ((study.ERROR, 100), (study.LOOK, 1000))
+            cells += [f"{u * result.measured[key]:.1f}" if key in result.measured else "" for key, u in units]
+        yield f"| {' | '.join(cells)} |"
 
 
 def comparisons(plan: Plan, found: Mapping[str, Results]) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,6 +28,8 @@ LABELS = {
 }
 LINES = ("-", "--", ":", "-.")
 MARKERS = ("o", "s", "^")
+LOOK = "seconds_per_look"
+"""What an evaluation measured: how long the policy took for a look (median)."""
 
 
 class Cell(NamedTuple):
@@ -69,6 +72,8 @@ def draw(cells: Sequence[Cell]) -> dict[str, Figure]:
         drawn |= {"by_tilt": views.by_tilt(turned), "views": views.view_maps(turned)}
     if any(ERROR in curves for cell in cells for curves in cell.trainings):
         drawn["learning"] = learning(cells)
+    if sum({ERROR, LOOK} <= cell.results.measured.keys() for cell in cells) > 1:
+        drawn["latency"] = latency(cells)
     return drawn
 
 
@@ -151,6 +156,32 @@ def by_setting(cells: Sequence[Cell], key: str) -> Figure:
     return figure
 
 
+def latency(cells: Sequence[Cell]) -> Figure:
+    """PLACE, and the plan's error on held-out demos, against the time of a look: a point a cell, a colour a recipe.
+
+    Only cells whose evaluation measured both. A cell's number is its place in the legend.
+    """
+    chosen = [cell for cell in cells if {ERROR, LOOK} <= cell.results.measured.keys()]
+    styles = _styles([cell.recipe for cell in chosen])
+    with matplotlib.rc_context(figures.STYLE):
+        figure = Figure(figsize=(8.0, 3.2 + 0.18 * math.ceil(len(chosen) / 3)), layout="constrained")
+        place, error = figure.subplots(1, 2)
+        for number, cell in enumerate(chosen, 1):
+            look = 1000 * cell.results.measured[LOOK]
+            rate, low, high = _rate([cell])
+            style: dict[str, Any] = {**styles[cell.recipe], "markersize": 5, "linestyle": ""}
+            place.errorbar(look, rate, [[rate - low], [high - rate]], capsize=2, linewidth=0.8, **style)
+            error.plot(look, 100 * cell.results.measured[ERROR], label=f"{number}  {cell.name}", **style)
+            for axes, height in ((place, rate), (error, 100 * cell.results.measured[ERROR])):
+                axes.annotate(str(number), (look, height), (4, 3), textcoords="offset points", fontsize=7)
+        place.set(title="PLACE (%)", ylim=(0, 100))
+        error.set(title="plan error on held-out demos (cm)", ylim=(0, None))
+        for axes in (place, error):
+            axes.set(xlabel="time of a look (ms)", xlim=(0, None))
+        figure.legend(loc="outside lower center", ncols=3, fontsize=7)
+    return figure
+
+
 def learning(cells: Sequence[Cell]) -> Figure:
     """The plan's error while the policies trained, against all steps and all training time, stage one included.
 
@@ -220,8 +251,9 @@ def _rate(seeds: Sequence[Cell]) -> tuple[float, float, float]:
 
 
 def _error(cells: Sequence[Cell]) -> float:
-    """Mean over the cells of the plan's last error, in centimetres."""
-    return sum(100 * cell.trainings[-1][ERROR].values[-1] for cell in cells) / len(cells)
+    """Mean over the cells of the plan's error, in centimetres: what the evaluation measured, or the training last."""
+    found = [cell.results.measured.get(ERROR) or cell.trainings[-1][ERROR].values[-1] for cell in cells]
+    return sum(100 * error for error in found) / len(found)
 
 
 def _before(trainings: Sequence[Mapping[str, Curve]]) -> tuple[int, float]:
