@@ -262,3 +262,12 @@ def test_a_reader_that_has_had_enough_is_no_error():
         ["bash", "-c", f"set -o pipefail; {command}"], capture_output=True, text=True, check=False
     )
     assert (ended.stdout, ended.stderr, ended.returncode) == ("a line\n", "", 0)
+
+
+def test_another_pipe_that_breaks_is_no_silent_success():
+    program = (
+        "import os\nfrom vidpara.cli import reported\nread, write = os.pipe()\nos.close(read)\n"
+        "with reported():\n    os.write(write, b'x')\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert ended.returncode == 1 and "BrokenPipeError" in ended.stderr

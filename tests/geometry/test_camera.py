@@ -14,6 +14,7 @@ from vidpara.geometry.camera import (
     crop_and_resize,
     inside,
     lift,
+    meets,
     project,
     rays,
     transform,
@@ -134,6 +135,16 @@ def test_one_parallel_ray_in_a_batch_is_an_error():
     camera = looking_at(torch.tensor([1.0, 0.0, 0.9]), torch.tensor([0.0, 0.0, 0.9]))
     with pytest.raises(ValueError, match="parallel"):
         lift(torch.tensor([[64.0, 120.0], [64.0, 64.0]]), torch.tensor([0.8, 0.8]), camera)
+
+
+def test_a_ray_that_runs_away_from_the_plane_is_an_error():
+    """One pixel above the horizon: the straight line meets the plane 100 metres behind the camera."""
+    camera = looking_at(torch.tensor([1.0, 0.0, 0.9]), torch.tensor([0.0, 0.0, 0.9]))
+    above, below = (torch.tensor([SIZE / 2, SIZE / 2 + rows]) for rows in (-1.0, 1.0))
+    assert [bool(meets(pixel, torch.tensor(0.8), camera)) for pixel in (above, below)] == [False, True]
+    assert [bool(meets(pixel, torch.tensor(1.0), camera)) for pixel in (above, below)] == [True, False]
+    with pytest.raises(ValueError, match="in front of the camera"):
+        lift(above, torch.tensor(0.8), camera)
 
 
 def test_rays_have_unit_length_and_the_middle_one_looks_forward():

@@ -16,9 +16,9 @@ HOME = matrix_from_euler(torch.tensor([3.0, 0.1, -1.5]))
 SPACE = Workspace((96, 128), (-0.3, -0.3, 0.9), (0.1, 0.3, 1.2), tuple(map(tuple, HOME.tolist())))
 
 
-def camera() -> Camera:
-    """Looks from 1.6 m down at the middle of the workspace."""
-    eye, target = torch.tensor([0.7, 0.0, 1.6]), torch.tensor([-0.1, 0.0, 0.95])
+def camera(height: float = 1.6) -> Camera:
+    """Looks from that height (metres) down at the middle of the workspace."""
+    eye, target = torch.tensor([0.7, 0.0, height]), torch.tensor([-0.1, 0.0, 0.95])
     z = torch.nn.functional.normalize(target - eye, dim=0)
     x = torch.nn.functional.normalize(torch.linalg.cross(torch.tensor([0.0, 0.0, -1.0]), z), dim=0)
     pose = torch.eye(4)
@@ -66,6 +66,23 @@ def test_a_head_overfits_a_batch_and_acts_on_it(kind):
     assert (chunk.position - actions.position).norm(dim=-1).max() < 0.01
     assert (chunk.gripper.round() == actions.gripper).all()
     assert angle_between(chunk.rotation, actions.rotation).max() < 0.15  # half a bin on each of three axes
+
+
+def test_above_the_horizon_there_is_nothing_to_reach_for():
+    """A camera that stands low sees past the table: however sure the head is, no point lies there."""
+    features, start, _ = example()
+    head = build_head(HeadConfig(grid=(24, 32), height_bins=16, width=32), CHANNELS, A, SPACE).eval()
+    head.logits = lambda trunk: torch.linspace(9, 0, 24)[:, None].expand(
+        B, A, 16, 24, 32
+    )  # the higher, the surer
+    seen, below = head.reachable(camera(1.25)), head.reachable(camera())
+    assert not seen[:, :, 0].any() and seen[:, :, 1:].all() and below.all()
+    with torch.no_grad():
+        chunk = head.act(features, start, camera(1.25))
+    assert (chunk.heatmap[:, :, 0] == 0).all() and (chunk.heatmap[:, :, 1] > 0).all()
+    cameras = Camera(*(matrix[:, None] for matrix in camera(1.25)))
+    rows = head.to_cell(project(chunk.position, cameras))[..., 1]
+    assert ((rows > 0.9) & (rows < 2)).all()
 
 
 def test_cells_and_pixels_are_inverse_and_respect_the_aspect():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import time
 
 import pytest
@@ -47,6 +48,10 @@ def die_at_two(simulator, item, ask):
     return item
 
 
+def tell_its_process(simulator, item, ask):
+    return ask(os.getpid())
+
+
 def sleep(simulator, item, ask):
     if item:
         time.sleep(60)
@@ -83,6 +88,17 @@ def test_an_exception_surfaces_with_its_traceback():
 def test_a_dead_process_is_an_error_and_not_a_result():
     with pytest.raises(RuntimeError, match="died with exit code 17"):
         list(workers.run(range(4), die_at_two, SCENE, 1, make=Nothing))
+
+
+def test_a_worker_that_is_killed_while_it_waits_for_an_answer_is_an_error_too():
+    def kill(requests: list[int]) -> list[int]:
+        for request in requests:
+            os.kill(request, signal.SIGKILL)
+        time.sleep(0.5)  # until its end of the pipe is closed
+        return requests
+
+    with pytest.raises(RuntimeError, match="died with exit code -9"):
+        list(workers.run(range(1), tell_its_process, SCENE, 1, kill, make=Nothing))
 
 
 def test_a_users_mistake_stays_one():

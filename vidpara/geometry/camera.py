@@ -31,17 +31,25 @@ def lift(
     """Point (metres, world) where the ray through `pixel` meets the plane z = `height` (metres).
 
     Raises:
-        ValueError: a ray runs almost parallel to the plane, so the point is not defined.
+        ValueError: a ray does not meet it in front of the camera (`meets`).
     """
+    if not bool(meets(pixel, height, camera).all()):
+        raise ValueError(
+            "a ray does not meet the plane of its height in front of the camera: it runs away from it, or parallel to "
+            f"it (sine below {PARALLEL}), so pixel and height do not fix a point; tilt the camera down or use another"
+        )
     direction = rays(pixel, camera)
     origin = camera.world_from_camera[..., :3, 3]
-    if bool((direction[..., 2].abs() < PARALLEL).any()):
-        raise ValueError(
-            f"a ray runs parallel to the plane of its height (sine below {PARALLEL}); the camera looks along "
-            "the table, so pixel and height do not fix a point: tilt it down or use another camera"
-        )
     along = (height - origin[..., 2]) / direction[..., 2]
     return origin + along[..., None] * direction
+
+
+@full_precision
+def meets(pixel: Float[Tensor, "*#b 2"], height: Float[Tensor, "*#b"], camera: Camera) -> Tensor:
+    """Whether the ray through each pixel meets the plane z = `height` (metres) in a point in front of the camera."""
+    upwards = rays(pixel, camera)[..., 2]
+    above = height - camera.world_from_camera[..., 2, 3]
+    return (upwards.abs() >= PARALLEL) & (above * upwards > 0)
 
 
 @full_precision

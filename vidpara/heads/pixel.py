@@ -14,11 +14,11 @@ from torch import nn
 
 from vidpara.config import HeadConfig
 from vidpara.geometry.bins import Bins
-from vidpara.geometry.camera import lift, project
+from vidpara.geometry.camera import lift, meets, project
 from vidpara.geometry.rotation import absolute, euler_from_matrix, matrix_from_euler, relative
 from vidpara.heads.readout import Readout, angle_bins, bin_loss, mean_over_steps
 from vidpara.heads.volume import local_mean, peak, soft_cells, volume_loss
-from vidpara.types import ActionChunk, Actions, Camera, Features, Float, Start, Tensor, Workspace
+from vidpara.types import ActionChunk, Actions, Bool, Camera, Features, Float, Start, Tensor, Workspace
 
 FREQUENCIES = 6
 OPENING_BINS = Bins(0.0, 0.1, 8)
@@ -68,9 +68,12 @@ class PixelHead(nn.Module):
         return mean_over_steps(each, actions)
 
     def act(self, features: Features, start: Start, camera: Camera) -> ActionChunk:
-        """Decode each step's best cell, lift it to the world, and read gripper and rotation there."""
+        """Decode each step's best cell, lift it to the world, and read gripper and rotation there.
+
+        Cells above the horizon, whose rays meet no height of the workspace, are no candidates.
+        """
         trunk = self.features(features, start, camera)
-        logits = self.logits(trunk).float()
+        logits = self.logits(trunk).float().masked_fill(~self.reachable(camera)[:, None], -torch.inf)
         probability = logits.flatten(-3).softmax(-1).view_as(logits)
         best = peak(logits)
         cell = local_mean(probability, best) if self.config.decode == "local_mean" else best.float()
@@ -132,6 +135,12 @@ class PixelHead(nn.Module):
         """(column, row) of every cell."""
         rows, columns = (torch.arange(size, device=self.home.device).float() for size in self.config.grid)
         return torch.stack(torch.meshgrid(columns, rows, indexing="xy"), dim=-1)
+
+    def reachable(self, camera: Camera) -> Bool[Tensor, "b k h w"]:
+        """Whether the ray through each cell meets the plane of each height in front of the camera."""
+        heights = self.heights.centers().to(self.home)[:, None, None]
+        cameras = Camera(*(matrix[:, None, None, None] for matrix in camera))
+        return meets(self.to_pixel(self.cell_centers()), heights, cameras)
 
     def to_pixel(self, cell: Float[Tensor, "*b 2"]) -> Float[Tensor, "*b 2"]:
         """Inverse of `to_cell`."""

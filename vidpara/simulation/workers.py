@@ -95,7 +95,7 @@ def run(
                 if message.kind == "done":
                     yield message.content
                 task = next(queue, None)
-                _send(worker.pipe, task)
+                _tell(worker, task)
                 if task is None:
                     del busy[worker.pipe]
             if asking:
@@ -132,23 +132,35 @@ def _reply(
     if answer is None:
         raise RuntimeError("a worker asked the parent, but run() was given no `answer`")
     for worker, reply in zip(asking, answer(requests), strict=True):
-        _send(worker.pipe, reply)
+        _tell(worker, reply)
+
+
+def _tell(worker: Worker, content: Any) -> None:
+    try:
+        _send(worker.pipe, content)
+    except (BrokenPipeError, ConnectionResetError):
+        raise _death(worker) from None
 
 
 def _receive(worker: Worker) -> Message:
     try:
         message = pickle.loads(worker.pipe.recv_bytes())
     except (EOFError, ConnectionResetError):
-        worker.process.join()
-        raise RuntimeError(
-            f"{worker.process.name} died with exit code {worker.process.exitcode} (negative: a signal; -9 is usually "
-            "too little memory, about 1.7 GB a simulator: use fewer workers)"
-        ) from None
+        raise _death(worker) from None
     if message.kind == "user_error":
         raise message.content
     if message.kind == "error":
         raise RuntimeError(f"{worker.process.name} failed:\n{message.content}")
     return message
+
+
+def _death(worker: Worker) -> RuntimeError:
+    """What to say of a worker whose end of the pipe is closed."""
+    worker.process.join()
+    return RuntimeError(
+        f"{worker.process.name} died with exit code {worker.process.exitcode} (negative: a signal; -9 is usually too "
+        "little memory, about 1.7 GB a simulator: use fewer workers)"
+    )
 
 
 def _send(pipe: Connection, content: Any) -> None:
