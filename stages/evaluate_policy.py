@@ -14,6 +14,7 @@ import torch
 from vidpara import cli
 from vidpara.build_data import build_clips
 from vidpara.config import EvaluateConfig
+from vidpara.data.latents import Alone
 from vidpara.data.sources import read_sources
 from vidpara.evaluation import protocol, results
 from vidpara.evaluation.evaluators import ActionErrors
@@ -29,16 +30,16 @@ def main(config: EvaluateConfig, words: list[str]) -> None:
         policy.halve()
     if config.cuda_graph:
         policy.replay()
-    errors = held_out_errors(config.policy, policy) if config.held_out else {}
+    errors = held_out_errors(config.policy, policy, device) if config.held_out else {}
     found = protocol.evaluate(policy, device, results.fingerprint(policy), config, words, measured=errors)
     print(f"{results.summary(found)} -> {config.output}")
 
 
-def held_out_errors(run: Path, policy: Policy) -> dict[str, float]:
+def held_out_errors(run: Path, policy: Policy, device: torch.device) -> dict[str, float]:
     """The plan's errors on the demos that were held out from the policy's training."""
     data = read_config(run).data
     episodes = read_sources(data)
-    _, held_out = build_clips(data, episodes, policy.autoencoder, policy.image_encoder)
+    _, held_out = build_clips(data, episodes, policy.autoencoder, policy.image_encoder, Alone(device=device))
     return dict(ActionErrors(held_out)(policy, 0))
 
 

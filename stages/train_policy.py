@@ -4,17 +4,15 @@ python stages/train_policy.py configs/policy/two_stage.yaml configs/pocket.yaml
 """
 
 import torch
-from torch.utils.data import Subset
 
 from vidpara import build, memory
-from vidpara.build_data import build_clips, build_shares
+from vidpara.build_data import build_data
 from vidpara.cli import dump, main
 from vidpara.config import TrainPolicyConfig
 from vidpara.data.clips import workspace
 from vidpara.data.sources import read_sources
 from vidpara.evaluation.evaluators import ActionErrors, ImaginedPlans, Strips
 from vidpara.hub import prepare_push, push
-from vidpara.policy import VideoPolicy
 from vidpara.run_folder import save_card, save_policy
 from vidpara.training.optimizer import ParamGroup
 from vidpara.training.processes import launched, processes
@@ -38,20 +36,17 @@ def run(config: TrainPolicyConfig, argv: list[str]) -> None:
     space = workspace(episodes)
     videos = any(not episode.labelled for episode in episodes)
     policy = build.build_policy(initial, autoencoder, space, videos)
-    size = config.trainer.batch_size * config.trainer.accumulate * state.num_processes
-    acting = policy.acting(size) if isinstance(policy, VideoPolicy) else size
-    training, validation = build_clips(config.data, episodes, autoencoder, policy.image_encoder, state)
-    shares = build_shares(config.data, training, acting, size - acting)
-    if config.trainer.overfit_one_sample:
-        training = validation = Subset(training, [0])
+    data = build_data(
+        config, episodes, autoencoder, policy.image_encoder, state, policy.acting, labelled=True
+    )
     vis = config.run / "vis"
-    evaluators = [ActionErrors(validation), Strips(training, validation, vis)]
+    evaluators = [ActionErrors(data.validation), Strips(data.training, data.validation, vis)]
     if config.policy.kind == "video":
-        evaluators.append(ImaginedPlans(validation, config.sample_steps, vis))
+        evaluators.append(ImaginedPlans(data.validation, config.sample_steps, vis))
     policy = train(
         policy,
-        training,
-        validation,
+        data.training,
+        data.validation,
         config=config.trainer,
         optimizer=config.optimizer,
         weights=config.loss,
@@ -62,7 +57,7 @@ def run(config: TrainPolicyConfig, argv: list[str]) -> None:
             ParamGroup("head", list(policy.head.parameters()), config.optimizer.lr),
         ],
         layers=policy.units(),
-        shares=shares,
+        shares=data.shares,
         run=config.run,
         resolved=resolved,
         argv=argv,

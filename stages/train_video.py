@@ -4,10 +4,9 @@ python stages/train_video.py configs/video/stage_one.yaml configs/pocket.yaml
 """
 
 import torch
-from torch.utils.data import Subset
 
 from vidpara import build, memory
-from vidpara.build_data import build_clips, build_shares
+from vidpara.build_data import build_data
 from vidpara.cli import dump, main
 from vidpara.config import TrainVideoConfig
 from vidpara.data.sources import read_sources
@@ -35,28 +34,25 @@ def run(config: TrainVideoConfig, argv: list[str]) -> None:
     frames = config.data.clip.frames
     model = build.build_video_model(config.unet, config.diffusion, autoencoder, frames)
     image_encoder = build.build_image_encoder(config.image_encoder, model.unet.config.cross_attention_dim)
-    training, validation = build_clips(config.data, episodes, autoencoder, image_encoder, state)
-    size = config.trainer.batch_size * config.trainer.accumulate * state.num_processes
-    blank = model.blank(size)
-    shares = build_shares(config.data, training, blank, size - blank, labelled=False)
-    if config.trainer.overfit_one_sample:
-        training = validation = Subset(training, [0])
+    data = build_data(config, episodes, autoencoder, image_encoder, state, model.blank, labelled=False)
     model = train(
         model,
-        training,
-        validation,
+        data.training,
+        data.validation,
         config=config.trainer,
         optimizer=config.optimizer,
         weights={"video": 1.0},
         groups=[ParamGroup("video", list(model.parameters()), config.optimizer.of_backbone, hidden=True)],
         layers=layers(model),
-        shares=shares,
+        shares=data.shares,
         run=config.run,
         resolved=dump(config),
         argv=argv,
         defaults=dump(TrainVideoConfig()),
         evaluators=[
-            GeneratedClips(validation, autoencoder, config.samples, config.sample_steps, config.run / "vis")
+            GeneratedClips(
+                data.validation, autoencoder, config.samples, config.sample_steps, config.run / "vis"
+            )
         ],
     )
     if state.is_main_process:

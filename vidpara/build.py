@@ -249,7 +249,7 @@ def from_video_run(config: TrainPolicyConfig) -> TrainPolicyConfig:
     """The configuration whose initial weights are those of its stage-one run, if it names one.
 
     Raises:
-        UserError: the stage-one run is not finished, or its clips or autoencoder differ from stage two's.
+        UserError: the stage-one run is not finished, or what its UNet saw differs from what stage two shows it.
     """
     run = config.video_run
     if run is None:
@@ -259,7 +259,11 @@ def from_video_run(config: TrainPolicyConfig) -> TrainPolicyConfig:
     first = cli.load(TrainVideoConfig, [str(run / "config.yaml")])
     for name, ours, theirs in (
         ("data.clip", config.data.clip, first.data.clip),
+        ("data.fps", config.data.fps, first.data.fps),
         ("autoencoder.kind", config.autoencoder.kind, first.autoencoder.kind),
+        ("image_encoder.kind", config.image_encoder.kind, first.image_encoder.kind),
+        ("diffusion.fps", config.diffusion.fps, first.diffusion.fps),
+        ("diffusion.motion_bucket", config.diffusion.motion_bucket, first.diffusion.motion_bucket),
     ):
         if ours != theirs:
             raise UserError(f"{name} is {ours}, but {run} was trained with {theirs}; make them equal")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
+from typing import NamedTuple
 
 from torch import nn
-from torch.utils.data import Subset
+from torch.utils.data import Dataset, Subset
 
 from vidpara.cli import UserError
-from vidpara.config import DataConfig
+from vidpara.config import DataConfig, TrainPolicyConfig, TrainVideoConfig
 from vidpara.data.clips import Clips, long_enough, split
 from vidpara.data.episode import Episode, readable
 from vidpara.data.latents import ALONE, Team
@@ -17,6 +19,38 @@ from vidpara.data.sources import cache_folder
 from vidpara.models.autoencoder import Autoencoder
 from vidpara.training.sampler import Piece, Share
 from vidpara.types import Batch
+
+
+class TrainingData(NamedTuple):
+    """What a stage trains on: clips, clips to validate with, and what the whole batch of an update is made of."""
+
+    training: Dataset
+    validation: Dataset
+    shares: list[Share]
+
+
+def build_data(
+    config: TrainVideoConfig | TrainPolicyConfig,
+    episodes: list[Episode],
+    autoencoder: Autoencoder,
+    image_encoder: nn.Module,
+    team: Team,
+    first: Callable[[int], int],
+    labelled: bool,
+) -> TrainingData:
+    """The clips, and batches whose `first(count)` clips of `count`, over all processes and micro-steps, are what the
+    model expects first, `labelled` if need be; the others are of any kind.
+
+    Raises:
+        UserError: see `build_clips` and `build_shares`.
+    """
+    training, validation = build_clips(config.data, episodes, autoencoder, image_encoder, team)
+    count = config.trainer.batch_size * config.trainer.accumulate * team.num_processes
+    shares = build_shares(config.data, training, first(count), count - first(count), labelled)
+    if config.trainer.overfit_one_sample:
+        one = Subset(training, [0])
+        return TrainingData(one, one, [Share(share.samples, (Piece(0, 1),)) for share in shares])
+    return TrainingData(training, validation, shares)
 
 
 def build_clips(

@@ -28,6 +28,7 @@ import tyro
 import yaml
 
 from vidpara import config as settings
+from vidpara.config.bounds import BOUNDS
 
 C = TypeVar("C")
 
@@ -44,7 +45,7 @@ def load(schema: type[C], argv: Sequence[str]) -> C:
     """Read leading YAML paths, then flags, into `schema`; later values win.
 
     Raises:
-        UserError: a file is missing or not a mapping, or a key, flag or value does not fit.
+        UserError: a file is missing or not a mapping, or a key, flag or value does not fit, or is out of bounds.
     """
     files = list(itertools.takewhile(lambda word: not word.startswith("-"), argv))
     known = _known_keys(schema)
@@ -57,7 +58,7 @@ def load(schema: type[C], argv: Sequence[str]) -> C:
         key = flag.removeprefix("--").replace("-", "_")
         if key not in known | {"help"}:
             raise UserError(f"unknown flag '{flag}'{nearest(key, known, '--')}")
-    return _parse(schema, [*given, *argv[len(files) :]])
+    return _in_bounds(_parse(schema, [*given, *argv[len(files) :]]))
 
 
 def dump(config: Any) -> str:
@@ -165,6 +166,19 @@ def _parse(schema: type[C], words: list[str]) -> C:
         rule_or_text = itertools.groupby(body, key=lambda line: not line.strip("─╰╯-"))
         found = next((" ".join(lines) for is_rule, lines in rule_or_text if not is_rule), "bad arguments")
         raise UserError(f"{found.rstrip('.')}; see --help") from None
+
+
+def _in_bounds(config: C) -> C:
+    """The configuration itself, if its numbers are what they may be."""
+    for key, value in flatten(dataclasses.asdict(config)).items():  # pyright: ignore[reportArgumentType]
+        if key not in BOUNDS or value is None:
+            continue
+        least, most = BOUNDS[key]
+        numbers = value if isinstance(value, list | tuple) else (value,)
+        if not all(least <= number and (most is None or number <= most) for number in numbers):
+            expected = f"at least {least}" if most is None else f"{least} to {most}"
+            raise UserError(f"--{key} {' '.join(map(str, numbers))}: give {expected}")
+    return config
 
 
 def _read(path: Path, accepted: Set[str], includers: tuple[Path, ...] = ()) -> Iterator[tuple[str, Any]]:

@@ -49,6 +49,13 @@ class Policy(nn.Module):
         self.read: Callable[..., Features] = self._read
         self.bf16 = False
 
+    def acting(self, count: int) -> int:
+        """How many of a whole batch of `count` clips, the first ones, train the head: all of them.
+
+        The whole batch is that of all processes and micro-steps of an update.
+        """
+        return count
+
     @torch.no_grad()
     def act(self, observation: Observation) -> ActionChunk:
         """World-frame action chunk for a batch of observations, whose images may have another size than in training."""
@@ -144,9 +151,7 @@ class VideoPolicy(Policy):
         return self.config.backbone == "train" and self.config.action_fraction < 1
 
     def acting(self, count: int) -> int:
-        """How many of a whole batch of `count` clips, the first ones, train the head; the others train the video model.
-
-        The whole batch is that of all processes and micro-steps of an update.
+        """How many of a whole batch of `count` clips, the first ones, train the head; the others the video model alone.
 
         Raises:
             UserError: it is too small for one of each.
@@ -172,7 +177,8 @@ class VideoPolicy(Policy):
         """Named losses from one forward of the UNet.
 
         The clips that train the head (`part`, or `acting` of the batch) have their future at pure noise (`sigma`), as
-        at run time, and so has the share `blank` of the others; the rest have log-normal noise. Of a part the losses of
+        at run time, and so has the share `blank` of the others; the rest have log-normal noise. The video loss is that
+        of all clips, each from its own noise. Of a part the losses of
         the head count by its number of clips, so that their mean over processes and micro-steps is that of all clips,
         if every clip has as many labels.
         """

@@ -48,6 +48,15 @@ def test_several_blocks_are_joined_channel_by_channel(vit):
     torch.testing.assert_close(both.grid[:, :, 32:], last.grid)
 
 
+@pytest.mark.parametrize("levels", [(-1,), (0, 1), (1, -3)])
+def test_whatever_learns_gets_a_gradient(levels: tuple[int, ...]):
+    """Data parallelism waits for the gradient of every parameter that learns, at the second step for ever."""
+    model = ImageModel(random_vit(SMALL).train(), levels)
+    model(torch.rand(2, 3, 32, 32)).grid.sum().backward()
+    learning = {name: each for name, each in model.named_parameters() if each.requires_grad}
+    assert learning and not [name for name, each in learning.items() if each.grad is None]
+
+
 def test_positions_do_not_change_from_call_to_call_in_training():
     model = ImageModel(random_vit(SMALL).train(), (-1,))
     present = torch.rand(1, 3, 32, 32)

@@ -196,20 +196,6 @@ def test_evaluators_and_the_caller_get_the_averaged_weights(tmp_path: Path):
     assert not torch.equal(final["body.0.weight"], trained["model"]["body.0.weight"])
 
 
-def test_overfitting_uses_only_the_first_sample(tmp_path: Path):
-    seen = set()
-
-    class Watching(Model):
-        def forward(self, batch: Sample) -> dict[str, Tensor]:
-            seen.update(batch.y.flatten().tolist())
-            return super().forward(batch)
-
-    fit(TinyConfig(run=tmp_path, noise=0.0).having(overfit_one_sample=True, steps=60, ema=0.0), Watching())
-    assert len(seen) == 1
-    losses = [line["val/volume_loss"] for line in events(tmp_path) if "val/volume_loss" in line]
-    assert losses[-1] < losses[0] / 10
-
-
 def test_a_checkpoint_of_other_settings_is_refused(whole: tuple[Path, dict[str, Tensor]], tmp_path: Path):
     run = tmp_path / "run"
     shutil.copytree(whole[0], run)

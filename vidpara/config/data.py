@@ -87,7 +87,7 @@ class DataConfig:
     unlabelled: bool = False
     """The training demos that `demos` leaves out serve the video loss, in the same batches, without their actions."""
     validation_demos: int = 16
-    """Demos held out from the end of the files; they are never trained on."""
+    """Demos held out from the ends of the sources, of each in proportion; they are never trained on."""
     validation_clips: int = 96
     """Clips of the held-out demos, evenly spaced, that each validation looks at."""
     shift: int = 0

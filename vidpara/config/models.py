@@ -146,8 +146,9 @@ class PolicyConfig:
     denoising_steps: int = 1
     """Forwards at run time. 1 starts at `sigma` and imagines nothing; more denoise from `sigma_max` to `sigma`."""
     action_fraction: float = 0.75
-    """Share of an update's clips at `sigma` with action losses; the rest trains the video loss at log-normal noise.
-    Below 1 an update has at least one clip of each kind, over all processes and micro-steps."""
+    """Share of an update's clips at `sigma` with action losses; the rest is at log-normal noise. The video loss is the
+    mean over both, except at 1, where there is none. Below 1 an update has at least one clip of each kind, over all
+    processes and micro-steps."""
     blank: float = 0.0
     """Share of the video clips, drawn anew for each, that are at `sigma` like the action clips, so that video without
     actions teaches what the head reads; `diffusion.blank` is stage one's."""

@@ -55,6 +55,7 @@ class TrainerConfig:
     """`sharded`: where weights are divided, each process writes the rows it holds, and nothing is gathered. Either kind
     is read by any number of processes, however they divide weights."""
     overfit_one_sample: bool = False
+    """Train and validate on the first clip alone: its loss must go to zero."""
     wandb: Literal["offline", "online", "disabled"] = "offline"
     project: str = "vidpara"
 

@@ -126,7 +126,8 @@ def long_enough(episode: Episode, clip: ClipConfig) -> Episode:
 
 
 def split(episodes: Sequence[Episode], config: DataConfig) -> Split:
-    """The last `validation_demos` are held out, of the rest `demos` train and the others are left out.
+    """The last `validation_demos` are held out, of each source in proportion; of the rest `demos` train and the others
+    are left out.
 
     Only episodes with labels count as demos, as long as there are any; those without are left out beside them.
 
@@ -149,12 +150,13 @@ def split(episodes: Sequence[Episode], config: DataConfig) -> Split:
                     f"{episode.source}: {episode.name}: the end effector is outside the image at frame {frame} "
                     f"(pixel {u:.0f}, {v:.0f}); set --data.out_of_view mask to train without such steps"
                 )
-    training = demos[: len(demos) - config.validation_demos]
+    out = _last_of_each_source(demos, config.validation_demos)
+    training = [demo for i, demo in enumerate(demos) if i not in out]
     if config.demos > len(training):
         raise UserError(
             f"data.demos asks for {config.demos} training demos, the rollouts hold {len(training)}"
         )
-    held_out = demos[len(training) :]
+    held_out = [demo for i, demo in enumerate(demos) if i in out]
     chosen = list(range(config.demos or len(training)))
     if config.choose == "corners" and config.demos:
         places = torch.stack([episode.grasp for episode in training])
@@ -162,6 +164,21 @@ def split(episodes: Sequence[Episode], config: DataConfig) -> Split:
     others = sorted(set(range(len(training))) - set(chosen))
     left_out = [training[i] for i in others] + (videos if demos[0].labelled else [])
     return Split([training[i] for i in chosen], left_out, held_out)
+
+
+def _last_of_each_source(demos: Sequence[Episode], count: int) -> set[int]:
+    """Indices of `count` demos: the last ones of each source, as many as its share of all (largest remainders first),
+    and never all of a source as long as another has two.
+    """
+    of_source: dict[Path, list[int]] = {}
+    for index, demo in enumerate(demos):
+        of_source.setdefault(demo.source, []).append(index)
+    share = {source: count * len(own) / len(demos) for source, own in of_source.items()}
+    taken = {source: int(share[source]) for source in of_source}
+    while sum(taken.values()) < count:
+        left = {each: (taken[each] + 1 < len(of_source[each]), share[each] - taken[each]) for each in taken}
+        taken[max(left, key=lambda each: left[each])] += 1
+    return {index for source, own in of_source.items() for index in own[len(own) - taken[source] :]}
 
 
 def corners_first(places: Float[Tensor, "n 2"], count: int) -> list[int]:

@@ -47,7 +47,7 @@ class Team(Protocol):
 
 
 class Alone(NamedTuple):
-    """A team of one, on the CPU."""
+    """A team of one, on the CPU if nothing else is said."""
 
     process_index: int = 0
     num_processes: int = 1
@@ -254,8 +254,17 @@ def _encoded(
 
 
 def _finish(episodes: Sequence[Episode], path: Path) -> None:
-    """The cache is whole: write its index. Rows of episodes that cannot be read hold nothing."""
+    """The cache is whole: write its index. Rows of episodes that cannot be read hold nothing.
+
+    Raises:
+        UserError: it is not: what another process encoded is not here, or went to another cache.
+    """
     shapes, unreadable = notes.finished(path), notes.unreadable(path)
+    if lacking := [episode.name for episode in episodes if episode.name not in {**shapes, **unreadable}]:
+        raise UserError(
+            f"{path} lacks {len(lacking)} of {len(episodes)} episodes ({lacking[0]}, ...), which another process was "
+            "to encode; put --data.cache on a disk that all machines share, or encode on one machine first"
+        )
     frames = sum(map(len, episodes)) if shapes else 0
     latents, context = ([frames, *shape] for shape in next(iter(shapes.values()), NO_SHAPES))
     for name, shape in zip(FILES, (latents, context), strict=True):
@@ -284,11 +293,12 @@ def _write_rows(path: Path, array: np.ndarray, row: int) -> None:
 
 @contextmanager
 def _on(device: torch.device, models: Sequence[nn.Module]) -> Iterator[None]:
-    """The models on `device` inside the block, back on the CPU afterwards."""
+    """The models on `device` inside the block, back where they were afterwards; those without tensors are nowhere."""
+    before = [next((x.device for x in (*model.parameters(), *model.buffers())), device) for model in models]
     for model in models:
         model.to(device)
     try:
         yield
     finally:
-        for model in models:
-            model.to("cpu")
+        for model, place in zip(models, before, strict=True):
+            model.to(place)

@@ -29,7 +29,7 @@ class ActionErrors:
     """Medians over validation clips and action steps: pixels, metres of height and of position, gripper closing.
 
     Of the position also what nine of ten stay below: a policy that goes the wrong way from the start, and is precise
-    everywhere else, has a good median.
+    everywhere else, has a good median. Nothing where no step has a label.
     """
 
     def __init__(self, clips: Dataset) -> None:
@@ -45,6 +45,8 @@ class ActionErrors:
             height.append(error[..., 2].abs()[valid])
             position.append(error.norm(dim=-1)[valid])
             gripper.append((chunk.gripper - batch.actions.gripper).abs()[valid])
+        if not any(map(len, pixel)):
+            return
         yield "val/pixel_error", float(torch.cat(pixel).median())
         yield "val/height_error", float(torch.cat(height).median())
         yield "val/position_error", float(torch.cat(position).median())

@@ -77,6 +77,8 @@ def evaluate(
     """
     if config.episodes < 1:
         raise UserError(f"--episodes {config.episodes} must be at least 1")
+    if config.output.suffix != ".json":  # the recordings' folder has its name without
+        raise UserError(f"--output {config.output} must end with .json")
     torch.set_num_threads(max(1, len(cores()) - workers.count(config.workers)))
     taken = f"{config.output} is being written by another evaluation; wait for it, or give another --output"
     with exclusive(config.output.with_suffix(".lock"), taken):
@@ -98,7 +100,7 @@ def _evaluate(
     missing = [index for index in range(config.episodes) if index not in done]
     unseen = [index for index in first if index in done and not recording.path(config.output, index).exists()]
     _run_episodes(sorted([*missing, *unseen]), set(first), config, reply, make, done, ledger)
-    if first and (missing or unseen):
+    if first and (missing or unseen or not recording.grid_path(config.output).exists()):
         shown = [(recording.path(config.output, index), done[index].outcome, "") for index in first]
         recording.write_grid(recording.grid_path(config.output), shown)
     failures = [

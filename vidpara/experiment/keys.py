@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from vidpara.cli import UserError
+from vidpara.data.source_file import sources_of
 
 FREE = {
     "run", "video_run", "policy", "output", "cell", "workers", "videos", "cache", "wandb", "project", "log_every",
@@ -36,6 +37,23 @@ def changed(config: Any) -> dict[str, Any]:
         elif value != default and item.name not in FREE:
             found[item.name] = value
     return {name: value for name, value in found.items() if value != {}}
+
+
+def contents(config: Any, collected: bool) -> list[str]:
+    """Digests of what a stage's settings name by path: its data, unless they are `collected` first, and what describes
+    them; cameras; weights that are a folder here.
+    """
+    found: list[str] = []
+    if data := getattr(config, "data", None):
+        if not collected:
+            found += map(digest, data.rollouts)
+            described = [source for source in sources_of(data) if source.path != source.name]
+            found += [digest(path) for each in described for path in (each.path, each.cameras) if path]
+        found += [digest(data.cameras)] if data.cameras else []
+    for section in ("unet", "autoencoder", "image_encoder", "vit"):
+        weights = getattr(getattr(config, section, None), "weights", None)
+        found += [digest_folder(Path(weights))] if weights and Path(weights).is_dir() else []
+    return found
 
 
 def digest(path: Path) -> str:

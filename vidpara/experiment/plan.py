@@ -125,7 +125,9 @@ class _Planner:
     def __init__(self, experiment: Experiment) -> None:
         self.experiment = experiment
         self._loaded: dict[tuple[str, ...], Any] = {}
-        self.collected = self._collection() if experiment.rollouts.files else None
+        self.collected: Step | None = None
+        if experiment.rollouts.files:
+            self.collected = self._collection()
 
     def cell(
         self, name: str, base: str, recipe: CellRecipe, swept: Mapping[str, Any], test: str
@@ -209,8 +211,8 @@ class _Planner:
         self, stage: str, words: Sequence[str], name: str, needs: Sequence[Step], content: str = ""
     ) -> str:
         config = self._load(stage, words, name)
-        files = config.data.rollouts if hasattr(config, "data") and not self.collected else ()
-        return keys.key(stage, config, [step.key for step in needs], [*map(keys.digest, files), content])
+        contents = keys.contents(config, collected=self.collected is not None)
+        return keys.key(stage, config, [step.key for step in needs], [*contents, content])
 
     def _load(self, stage: str, words: Sequence[str], name: str) -> Any:
         """The settings that a command's words resolve to; cells have many commands in common."""

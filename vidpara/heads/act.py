@@ -11,6 +11,7 @@ import torch
 from einops import rearrange
 from torch import nn
 
+from vidpara.cli import UserError
 from vidpara.config import ACTConfig, HeadConfig
 from vidpara.geometry.positions import positions, positions_2d
 from vidpara.geometry.rotation import absolute, from_two_columns, relative
@@ -30,6 +31,10 @@ class ACTHead(nn.Module):
     def __init__(self, channels: int, steps: int, config: HeadConfig, workspace: Workspace) -> None:
         super().__init__()
         self.config, act = config, config.act
+        if act.width % act.heads:
+            raise UserError(
+                f"policy.head.act.heads {act.heads} does not divide policy.head.act.width {act.width}"
+            )
         self.register_buffer("low", torch.tensor(workspace.low), persistent=False)
         self.register_buffer("high", torch.tensor(workspace.high), persistent=False)
         self.register_buffer("home", torch.tensor(workspace.home), persistent=False)

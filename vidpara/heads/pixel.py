@@ -99,9 +99,11 @@ class PixelHead(nn.Module):
         """The start keypoint: each cell's offset from the end effector now, and the effector's height and opening.
 
         PARA adds one learned embedding at the end effector's cell; an embedding of the offset to it says the same to
-        every cell, and a separate one for each action step says how far a step reaches.
+        every cell, and a separate one for each action step says how far a step reaches. An end effector behind the
+        camera has no pixel; it counts as in the image's corner.
         """
-        offset = self.cell_centers() - self.to_cell(project(start.position, camera))[:, None, None]
+        here = project(start.position, camera).nan_to_num()
+        offset = self.cell_centers() - self.to_cell(here)[:, None, None]
         where = self.start_keypoint(fourier(offset / max(self.config.grid)))
         state = torch.cat(
             [self.heights.one_hot(start.position[:, 2]), OPENING_BINS.one_hot(start.opening)], dim=-1

@@ -37,8 +37,16 @@ class ImageModel(nn.Module):
             raise UserError(f"vit.levels {levels}: the ViT has blocks {-blocks} to {blocks - 1}")
         self.vit, self.levels, self.absolute_positions = vit, levels, absolute_positions
         self.channels = vit.config.hidden_size * len(levels)
+        self._freeze_unused()
         self.register_buffer("mean", torch.tensor(MEAN).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(STD).view(3, 1, 1), persistent=False)
+
+    def _freeze_unused(self) -> None:
+        """What no feature depends on gets no gradient; freezing it says so to DDP and the optimizer."""
+        blocks = self.vit.config.num_hidden_layers
+        last = max(level % blocks for level in self.levels)
+        self.vit.embeddings.mask_token.requires_grad_(False)
+        self.vit.model.layer[last + 1 :].requires_grad_(False)
 
     def forward(self, present: Float[Tensor, "b 3 h w"]) -> Features:
         """Features of images in [-1, 1].
@@ -81,7 +89,12 @@ def random_vit(config: ViTConfig) -> DINOv3ViTModel:
     """transformers' class with random weights.
 
     Without the random rescaling of positions, which pretraining uses: here the coordinates are what is to be learned.
+
+    Raises:
+        UserError: the width is not that of so many heads, each with rotary positions in two directions.
     """
+    if config.width % (4 * config.heads):
+        raise UserError(f"vit.width {config.width} must be a multiple of 4 x vit.heads {config.heads}")
     return DINOv3ViTModel(
         DINOv3ViTConfig(
             patch_size=config.patch,

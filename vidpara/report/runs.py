@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from vidpara.cli import UserError
+from vidpara.versions import STARTS
 
 
 class Curve(NamedTuple):
@@ -48,12 +49,17 @@ def read_run(folder: Path) -> Run:
         for name, value in event.items()
         if isinstance(value, str) and (folder / value).is_file()
     }
-    return Run(folder.name, curves_of(events, config.read_text() if config.is_file() else ""), media)
+    starts = list(_events(folder / STARTS)) if (folder / STARTS).is_file() else []
+    return Run(folder.name, curves_of(events, config.read_text() if config.is_file() else "", starts), media)
 
 
-def curves_of(events: Sequence[Mapping[str, Any]], config: str) -> dict[str, Curve]:
-    """Every number in the events of a run as a curve; `config` is the run's configuration as YAML."""
-    clock = _clock(events, _samples_per_step(config))
+def curves_of(
+    events: Sequence[Mapping[str, Any]], config: str, starts: Sequence[Mapping[str, Any]] = ()
+) -> dict[str, Curve]:
+    """Every number in the events of a run as a curve; `config` is the run's configuration as YAML, `starts` says on how
+    many processes it ran from which step on (one, if it does not).
+    """
+    clock = _clock(events, _samples_per_step(config), starts)
     points: dict[str, list[tuple[int, float, float]]] = defaultdict(list)
     for event in events:
         for name, value in event.items():
@@ -70,17 +76,22 @@ def _events(file: Path) -> Iterator[dict[str, Any]]:
             continue
 
 
-def _clock(events: Sequence[Mapping[str, Any]], samples_per_step: int) -> dict[int, float]:
-    """Training time at each logged step, added up from the logged speeds (of one process)."""
+def _clock(
+    events: Sequence[Mapping[str, Any]], samples_per_step: int, starts: Sequence[Mapping[str, Any]]
+) -> dict[int, float]:
+    """Training time at each logged step, added up from the logged speeds, which are those of all processes."""
     clock, seconds, before = {0: 0.0}, 0.0, 0
     for event in events:
         if speed := event.get("train_step/samples_per_second"):
-            seconds += (event["step"] - before) * samples_per_step / speed
+            processes = [start.get("processes", 1) for start in starts if start["step"] < event["step"]]
+            samples = samples_per_step * (processes[-1] if processes else 1)
+            seconds += (event["step"] - before) * samples / speed
             before = event["step"]
         clock[event["step"]] = seconds
     return clock
 
 
 def _samples_per_step(config: str) -> int:
+    """Of one process."""
     trainer = (yaml.safe_load(config) or {}).get("trainer", {})
     return trainer.get("batch_size", 1) * trainer.get("accumulate", 1)

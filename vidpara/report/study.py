@@ -50,7 +50,7 @@ class Cell(NamedTuple):
 def read_trainings(file: Path) -> list[dict[str, Curve]]:
     """The curves of each training in a CELL.training.json, in the order in which they ran; none if it is missing."""
     stages = json.loads(file.read_text()).values() if file.is_file() else ()
-    return [curves_of(stage["metrics"], stage["config"]) for stage in stages]
+    return [curves_of(stage["metrics"], stage["config"], stage.get("starts", ())) for stage in stages]
 
 
 def read_places(file: Path) -> list[tuple[float, float]]:

@@ -56,8 +56,8 @@ def _start(config: SceneConfig, index: int, seed: int) -> EpisodeStart:
     positions = {"object": manipulated}
     if config.target == "fixed":
         positions["target"] = np.array(config.target_xy)
-        while np.linalg.norm(manipulated - positions["target"]) < config.separation:
-            positions["object"] = manipulated = low + generator.random(2) * (high - low)
+        if np.linalg.norm(manipulated - positions["target"]) < config.separation:  # then anywhere
+            positions["object"] = _free(generator, low, high, [positions["target"]], config.separation)
     else:
         positions["target"] = _free(generator, low, high, [manipulated], config.separation)
     for number in range(config.distractors):

@@ -17,7 +17,7 @@ import torch
 import yaml
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from torch import nn
-from torch.utils.data import Dataset, Subset
+from torch.utils.data import Dataset
 
 from vidpara.cli import UserError
 from vidpara.config import LossConfig, OptimizerConfig, TrainerConfig
@@ -72,63 +72,61 @@ def train(
     accelerator = _accelerator(config)
     if accelerator.num_processes == 1:
         sharding = None  # nothing to divide among
-    found = checkpoint.latest(run)
-    _check_shared(run, found, accelerator)
-    saved = checkpoint.load(found) if found else None
-    if found and saved:
-        _check(found, saved, resolved, defaults, config, accelerator.num_processes)
-    accelerator.wait_for_everyone()  # every process has read the folder before one of them changes it
-    model.to(accelerator.device)
-    if saved:
-        load_model_tensors(model, saved.tensors["model"])
-    if saved and saved.step == config.steps:
-        load_model_tensors(model, saved.tensors["ema"])
-        accelerator.print(f"{run} is finished ({saved.step} steps); raise --trainer.steps to go on")
-        return model
+    with contextlib.ExitStack() as until_the_end:
+        if accelerator.is_main_process:
+            taken = f"{run} is being trained by another command; wait for it, or choose another --run"
+            until_the_end.enter_context(exclusive(run / "run.lock", taken))
+        found = checkpoint.latest(run)
+        _check_shared(run, found, accelerator)
+        saved = checkpoint.load(found) if found else None
+        if found and saved:
+            _check(found, saved, resolved, defaults, config, accelerator.num_processes)
+        accelerator.wait_for_everyone()  # every process has read the folder before one of them changes it
+        model.to(accelerator.device)
+        if saved:
+            load_model_tensors(model, saved.tensors["model"])
+        if saved and saved.step == config.steps:
+            load_model_tensors(model, saved.tensors["ema"])
+            accelerator.print(f"{run} is finished ({saved.step} steps); raise --trainer.steps to go on")
+            return model
 
-    plain = copy.deepcopy(model).to("cpu") if sharding else None
-    if sharding:
-        named = named_groups(model, groups)
-        shard(model, layers, sharding, accelerator.device, half=accelerator.mixed_precision == "bf16")
-        groups = regrouped(model, named)
-        accelerator.print(f"weights are divided among {accelerator.num_processes} processes (FSDP2)")
-    raw_optimizer = build_optimizer(model, groups, optimizer)
-    wrapped = model if sharding else accelerator.prepare(model)
-    stepper = accelerator.prepare(raw_optimizer)
-    state = TrainingState(
-        model, raw_optimizer, Ema(model, config.ema), LossWeights(weights), accelerator.scaler,
-        accelerator.num_processes, accelerator.process_index,
-    )  # fmt: skip
-    if saved:
-        state.load(saved)
-    del saved  # its files are open
-    logger, until_the_end = None, contextlib.ExitStack()
-    if accelerator.is_main_process:
-        taken = f"{run} is being trained by another command; wait for it, or choose another --run"
-        until_the_end.enter_context(exclusive(run / "run.lock", taken))
-        _prepare_folder(run, resolved, argv)
-        _note_start(run, state.step, accelerator)
-        logger = Logger(run, state.step, config, yaml.safe_load(resolved) or {})
-        until_the_end.callback(logger.close)
-    if config.overfit_one_sample:
-        dataset = Subset(dataset, [0])
-        shares = [Share(share.samples, (Piece(0, 1),)) for share in shares]
-        validation = dataset
-    loop = Loop(
-        accelerator=accelerator, wrapped=wrapped, stepper=stepper, state=state, config=config, optimizer=optimizer,
-        groups=groups, run=run, resolved=resolved, logger=logger, validation=validation, evaluators=evaluators,
-        sharded=bool(sharding) and config.checkpoints == "sharded",
-        autocast=accelerator.autocast if sharding else contextlib.nullcontext, plain=plain,
-    )  # fmt: skip
-    with until_the_end, fast_attention(accelerator.device, accelerator.mixed_precision):
-        size = config.batch_size * config.accumulate * accelerator.num_processes
-        loop.go(dataset, shares or [Share(size, (Piece(0, length_of(dataset)),))])
-    state.ema.copy_to_model()
-    accelerator.wait_for_everyone()
-    if plain:
-        copy_whole(model, plain)
-        return plain
-    return accelerator.unwrap_model(wrapped, keep_fp32_wrapper=False)
+        plain = copy.deepcopy(model).to("cpu") if sharding else None
+        if sharding:
+            named = named_groups(model, groups)
+            shard(model, layers, sharding, accelerator.device, half=accelerator.mixed_precision == "bf16")
+            groups = regrouped(model, named)
+            accelerator.print(f"weights are divided among {accelerator.num_processes} processes (FSDP2)")
+        raw_optimizer = build_optimizer(model, groups, optimizer)
+        wrapped = model if sharding else accelerator.prepare(model)
+        stepper = accelerator.prepare(raw_optimizer)
+        state = TrainingState(
+            model, raw_optimizer, Ema(model, config.ema), LossWeights(weights), accelerator.scaler,
+            accelerator.num_processes, accelerator.process_index,
+        )  # fmt: skip
+        if saved:
+            state.load(saved)
+        del saved  # its files are open
+        logger = None
+        if accelerator.is_main_process:
+            _prepare_folder(run, resolved, argv)
+            _note_start(run, state.step, accelerator)
+            logger = Logger(run, state.step, config, yaml.safe_load(resolved) or {})
+            until_the_end.callback(logger.close)
+        loop = Loop(
+            accelerator=accelerator, wrapped=wrapped, stepper=stepper, state=state, config=config, optimizer=optimizer,
+            groups=groups, run=run, resolved=resolved, logger=logger, validation=validation, evaluators=evaluators,
+            sharded=bool(sharding) and config.checkpoints == "sharded",
+            autocast=accelerator.autocast if sharding else contextlib.nullcontext, plain=plain,
+        )  # fmt: skip
+        with fast_attention(accelerator.device, accelerator.mixed_precision):
+            size = config.batch_size * config.accumulate * accelerator.num_processes
+            loop.go(dataset, shares or [Share(size, (Piece(0, length_of(dataset)),))])
+        state.ema.copy_to_model()
+        accelerator.wait_for_everyone()
+        if plain:
+            copy_whole(model, plain)
+            return plain
+        return accelerator.unwrap_model(wrapped, keep_fp32_wrapper=False)
 
 
 def _accelerator(config: TrainerConfig) -> Accelerator:
