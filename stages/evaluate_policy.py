@@ -7,13 +7,15 @@ The same command goes on where a stopped one ended, and adds videos to a finishe
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 
 from vidpara import cli
 from vidpara.build_data import build_clips
-from vidpara.config import EvaluateConfig
+from vidpara.config import DataConfig, EvaluateConfig
 from vidpara.data.latents import Alone
 from vidpara.data.sources import read_sources
 from vidpara.evaluation import protocol, results
@@ -25,6 +27,8 @@ from vidpara.run_folder import load_policy, read_config
 def main(config: EvaluateConfig, words: list[str]) -> None:
     """Evaluate and print one line."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    for difference in differences(config, read_config(config.policy).data):
+        print(f"note: {difference}", file=sys.stderr)
     policy = load_policy(config.policy, config.denoising_steps).to(device)
     if config.precision == "bf16":
         policy.halve()
@@ -33,6 +37,18 @@ def main(config: EvaluateConfig, words: list[str]) -> None:
     errors = held_out_errors(config.policy, policy, device) if config.held_out else {}
     found = protocol.evaluate(policy, device, results.fingerprint(policy), config, words, measured=errors)
     print(f"{results.summary(found)} -> {config.output}")
+
+
+def differences(config: EvaluateConfig, trained: DataConfig) -> Iterator[str]:
+    """What this evaluation does unlike the policy's training, and may be meant so."""
+    stride, steps = trained.clip.stride, config.controller.steps_per_point
+    if stride != steps:
+        yield (
+            f"the policy's points are {stride} control steps apart (data.clip.stride), controller.steps_per_point is "
+            f"{steps}: the hand moves {stride / steps:.2g} times as fast as in the demonstrations"
+        )
+    if isinstance(trained.camera, str) and trained.camera != config.scene.camera:
+        yield f"the policy was trained on camera {trained.camera}, scene.camera is {config.scene.camera}"
 
 
 def held_out_errors(run: Path, policy: Policy, device: torch.device) -> dict[str, float]:

@@ -9,7 +9,14 @@ import pytest
 import torch
 from diffusers import AutoencoderKLTemporalDecoder
 
-from vidpara.build import build_autoencoder, build_image_encoder, build_policy, build_reader, build_unet
+from vidpara.build import (
+    build_autoencoder,
+    build_image_encoder,
+    build_policy,
+    build_reader,
+    build_unet,
+    build_vit,
+)
 from vidpara.cli import UserError, dump
 from vidpara.config import (
     AutoencoderConfig,
@@ -22,6 +29,7 @@ from vidpara.config import (
     ViTConfig,
 )
 from vidpara.models.autoencoder import PatchPCA
+from vidpara.models.dinov3 import random_vit
 from vidpara.models.svd import random_unet
 from vidpara.run_folder import load_policy, save_policy
 from vidpara.types import Workspace
@@ -103,3 +111,28 @@ def test_a_run_with_absolute_positions_is_loaded_with_them_and_has_the_weights_o
         found.append(load_policy(tmp_path).read(present).pooled)
     torch.testing.assert_close(found[0], policy.read(present).pooled)
     assert (found[0] - found[1]).abs().max() > 0.01
+
+
+def test_sizes_that_were_asked_for_and_are_not_those_of_the_weights_are_named(pipeline, tmp_path):
+    asked = UNetConfig(weights=str(pipeline), channels=(64, 64))
+    with pytest.raises(UserError, match=r"unet.channels is \(64, 64\), but the weights .* have \(32, 64\)"):
+        build_unet(asked, 4, 7)
+    assert build_unet(replace(asked, channels=(32, 64)), 4, 7).config.block_out_channels == [32, 64]
+    random_vit(ViTConfig(width=32, heads=2, layers=1)).save_pretrained(tmp_path)
+    with pytest.raises(
+        UserError, match=r"vit.width is 64, but the weights .* have 32; .* leave --vit.width out"
+    ):
+        build_vit(ViTConfig(weights=str(tmp_path), width=64))
+
+
+@pytest.mark.parametrize(
+    ("vit", "match"),
+    [
+        (ViTConfig(patch=7), r"vit.patch 7 does not divide the image of \(16, 16\) pixels"),
+        (ViTConfig(heads=5), "vit.width 96 must be a multiple of 4 x vit.heads 5"),
+    ],
+)
+def test_a_vit_that_cannot_be_is_refused_before_any_frame_is_read(vit: ViTConfig, match: str):
+    config = TrainPolicyConfig(policy=PolicyConfig(kind="image"), vit=vit)
+    with pytest.raises(UserError, match=match):
+        build_policy(config, build_reader(config), SPACE)

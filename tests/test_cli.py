@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import errno
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -14,7 +15,9 @@ from pathlib import Path
 import pytest
 
 from vidpara import cli, config
+from vidpara.cli import UserError
 from vidpara.config import CollectConfig, EvaluateConfig, TrainPolicyConfig, TrainVideoConfig
+from vidpara.config.bounds import BOUNDS
 
 HELD = {
     field.default_factory
@@ -271,3 +274,25 @@ def test_another_pipe_that_breaks_is_no_silent_success():
     )
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert ended.returncode == 1 and "BrokenPipeError" in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("schema", "flag", "expected"),
+    [
+        (TrainPolicyConfig, "--data.clip.stride 0", "--data.clip.stride 0: give at least 1"),
+        (TrainPolicyConfig, "--policy.head.grid 0 32", "--policy.head.grid 0 32: give at least 1"),
+        (TrainPolicyConfig, "--policy.action_fraction -1", "--policy.action_fraction -1.0: give 0 to 1"),
+        (EvaluateConfig, "--controller.max_steps_per_point 0", "steps_per_point 0: give at least 1"),
+        (EvaluateConfig, "--scene.view_grid 0 8", "--scene.view_grid 0 8: give at least 1"),
+    ],
+)
+def test_numbers_that_nothing_can_be_done_with_are_refused(schema: type, flag: str, expected: str):
+    with pytest.raises(UserError, match=re.escape(expected)):
+        cli.load(schema, flag.split())
+
+
+def test_every_bound_is_that_of_a_setting_and_holds_for_its_default():
+    known = set().union(*(cli.flatten(dataclasses.asdict(schema())) for schema in STAGE_SCHEMAS))
+    assert BOUNDS.keys() <= known
+    for schema in STAGE_SCHEMAS:
+        cli.load(schema, [])

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from diffusers import AutoencoderKLTemporalDecoder, UNetSpatioTemporalConditionModel
 from torch import nn
@@ -31,7 +32,7 @@ from vidpara.models.autoencoder import Autoencoder, PatchPCA, Pixels, SVDAutoenc
 from vidpara.models.checkpointing import checkpoint_layers
 from vidpara.models.compiled import compile_layers
 from vidpara.models.cross_attention import use_single_token
-from vidpara.models.dinov3 import MEAN, STD, ImageModel, random_vit
+from vidpara.models.dinov3 import MEAN, STD, ImageModel, patches, random_vit
 from vidpara.models.layout import use_channels_last
 from vidpara.models.lora import add_lora
 from vidpara.models.pretrained import pretrained, subfolder
@@ -93,13 +94,19 @@ def build_unet(config: UNetConfig, latent_channels: int, frames: int) -> UNetSpa
     """The UNet from a folder or hub id, or from random weights.
 
     Raises:
-        UserError: loaded weights take other channels than the autoencoder gives.
+        UserError: loaded weights take other channels than the autoencoder gives, or are of another size than was asked
+            for.
     """
     if config.weights is None:
         unet = random_unet(config, latent_channels, frames)
     else:
         sub = subfolder(config.weights, "unet")
         unet = pretrained(UNetSpatioTemporalConditionModel, config.weights, sub)
+        known = unet.config
+        _agree("unet", config, {
+            "channels": tuple(known.block_out_channels), "layers_per_block": known.layers_per_block,
+            "heads": known.num_attention_heads, "context_dim": known.cross_attention_dim,
+        })  # fmt: skip
         if unet.config.out_channels != latent_channels:
             raise UserError(
                 f"{config.weights} denoises {unet.config.out_channels} latent channels, the autoencoder gives "
@@ -134,11 +141,20 @@ def build_video_model(
 
 
 def build_vit(config: ViTConfig) -> DINOv3ViTModel:
-    """DINOv3 from a folder or hub id, or from random weights."""
+    """DINOv3 from a folder or hub id, or from random weights.
+
+    Raises:
+        UserError: loaded weights are of another size than was asked for.
+    """
     if config.weights is None:
         return random_vit(config)
     check_preprocessing(config.weights, None, MEAN, STD)
     vit = pretrained(DINOv3ViTModel, config.weights, None)
+    known = vit.config
+    _agree("vit", config, {
+        "patch": known.patch_size, "width": known.hidden_size, "layers": known.num_hidden_layers,
+        "heads": known.num_attention_heads, "registers": known.num_register_tokens,
+    })  # fmt: skip
     vit.config.pos_embed_rescale = None  # as in `random_vit`
     return vit
 
@@ -224,9 +240,25 @@ def _video_policy(config: TrainPolicyConfig, autoencoder: Autoencoder, space: Wo
 
 def _image_policy(config: TrainPolicyConfig, autoencoder: Autoencoder, space: Workspace) -> ImagePolicy:
     model = ImageModel(build_vit(config.vit), config.vit.levels, config.vit.absolute_positions)
+    patches(space.image_size, model.vit.config.patch_size)
     head = build_head(config.policy.head, model.channels, config.data.clip.frames - 1, space)
     context = build_image_encoder(ImageEncoderConfig(), 1)
     return ImagePolicy(model, head, autoencoder, context, config.policy, space.image_size)
+
+
+def _agree(section: str, config: UNetConfig | ViTConfig, found: Mapping[str, Any]) -> None:
+    """Sizes come with weights: those that are asked for as well must be the same.
+
+    Raises:
+        UserError: one is not. A size at its default counts as not asked for.
+    """
+    for name, value in found.items():
+        asked = getattr(config, name)
+        if asked not in (value, getattr(type(config)(), name)):
+            raise UserError(
+                f"{section}.{name} is {asked}, but the weights {config.weights} have {value}; sizes come with weights: "
+                f"leave --{section}.{name} out, or choose other --{section}.weights"
+            )
 
 
 def _check_noise(config: TrainPolicyConfig) -> None:

@@ -7,6 +7,7 @@ real simulator's files go through the same code in tests/test_pipeline.py.
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from threading import Barrier
 from typing import NamedTuple
@@ -377,3 +378,21 @@ def test_a_damaged_cache_is_named(path, name, keep, message):
     file.write_bytes(file.read_bytes()[: int(keep * file.stat().st_size)])
     with pytest.raises(UserError, match=message):
         cached()
+
+
+def test_of_each_source_its_last_demos_are_held_out_in_proportion(path, tmp_path):
+    """40 demos of one source and 12 of another: 16 held out of all would be every one of the second."""
+    demo = read_episodes(path)[0]
+    episodes = [
+        replace(demo, source=tmp_path / name, name=f"demo_{i}")
+        for name, count in (("big", 40), ("small", 12))
+        for i in range(count)
+    ]
+    parts = split(episodes, DataConfig(validation_demos=16))
+    held_out = [(episode.source.name, episode.name) for episode in parts.held_out]
+    assert held_out == [("big", f"demo_{i}") for i in range(28, 40)] + [
+        ("small", f"demo_{i}") for i in range(8, 12)
+    ]
+    assert len(parts.training) == 36 and not set(map(id, parts.training)) & set(map(id, parts.held_out))
+    pair = [episodes[0], *episodes[40:43]]
+    assert [e.source.name for e in split(pair, DataConfig(validation_demos=2)).held_out] == ["small", "small"]

@@ -193,6 +193,20 @@ def test_videos_can_be_added_to_a_finished_evaluation(tmp_path: Path, here: list
     assert recording.path(tmp_path / "a.json", 0).exists()
 
 
+def test_a_grid_video_that_an_interrupt_prevented_is_made_by_the_next_call(tmp_path: Path, here: list[int]):
+    config = settings(tmp_path, videos=1)
+    before = evaluate(config)
+    recording.grid_path(config.output).unlink()
+    here.clear()
+    assert evaluate(config) == before and here == []
+    assert recording.grid_path(config.output).exists()
+
+
+def test_an_output_that_would_be_its_own_folder_of_videos_is_refused(tmp_path: Path):
+    with pytest.raises(UserError, match=r"--output .*/a must end with .json"):
+        evaluate(replace(settings(tmp_path), output=tmp_path / "a"))
+
+
 def test_the_videos_of_an_earlier_evaluation_do_not_stand_for_this_ones(tmp_path: Path):
     evaluate(settings(tmp_path, videos=1))
     film = recording.path(tmp_path / "a.json", 0)

@@ -261,6 +261,25 @@ def test_the_rollouts_count_by_content(tmp_path: Path):
     assert not set(one) & set(two)
 
 
+def test_weights_cameras_and_described_sources_count_by_content(tmp_path: Path):
+    weights, cameras, source = tmp_path / "weights", tmp_path / "cameras.yaml", tmp_path / "source.yaml"
+    weights.mkdir()
+    data = tmp_path / "data.hdf5"
+    source.write_text(f"path: {data}\n")
+    files = (weights / "config.json", cameras, data)
+    sweep = {
+        "unet.weights": [str(weights)], "data.cameras": [str(cameras)], "data.rollouts": [[str(source)]],
+        "trainer.seed": [0],
+    }  # fmt: skip
+    for file in files:
+        file.write_text("{}")
+    seen = [keys(planned(tmp_path, sweep=sweep), "train_policy")]
+    for number, file in enumerate(files):
+        file.write_text(f"{{}} {number}")
+        seen.append(keys(planned(tmp_path, sweep=sweep), "train_policy"))
+    assert len({key for each in seen for key in each.values()}) == sum(map(len, seen))
+
+
 def test_collected_rollouts_come_first_and_are_checked_and_all_that_trains_reads_them(tmp_path: Path):
     found = planned(tmp_path, rollouts={"files": ["configs/collect/demo.yaml"], "set": {"demos": 5}})
     assert list(found.steps)[:2] == ["rollouts", "check"]

@@ -48,3 +48,12 @@ def test_a_line_that_a_killed_run_left_unfinished_is_skipped(tmp_path: Path):
 def test_a_folder_without_metrics_is_refused(tmp_path: Path):
     with pytest.raises(UserError, match=r"metrics\.jsonl does not exist"):
         read_run(tmp_path)
+
+
+def test_training_time_counts_the_processes_that_ran(tmp_path: Path):
+    """Two processes from the start, four from step 10 on: speeds are those of all of them."""
+    events = [{"step": s, "train_step/loss": 1.0, "train_step/samples_per_second": 64.0} for s in (10, 20)]
+    run = write_run(tmp_path / "run", events)
+    starts = [{"step": 0, "processes": 2}, {"step": 10, "processes": 4}]
+    (run / "starts.jsonl").write_text("".join(json.dumps(start) + "\n" for start in starts))
+    assert read_run(run).curves["train_step/loss"].seconds == (10.0, 30.0)

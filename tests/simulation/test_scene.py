@@ -138,3 +138,9 @@ def test_too_many_distractors_are_an_error():
 
 def test_distractors_are_never_of_a_category_on_the_table():
     assert "cookies" not in scene.distractor_categories(3, ["cookies", "plate"])
+
+
+def test_a_fixed_target_that_leaves_no_place_is_an_error_with_words():
+    config = SceneConfig(target="fixed", separation=0.62)
+    with pytest.raises(UserError, match="no free place for 2 objects"):
+        scene.starts(config, 1, 0)

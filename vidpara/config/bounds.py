@@ -21,6 +21,6 @@ BOUNDS: dict[str, tuple[float, float | None]] = {
     "controller.execute": (1, None), "controller.steps_per_point": (1, None),
     "controller.max_steps_per_point": (1, None), "controller.tolerance": (0, None), "controller.stall": (0, None),
     "scene.grid": (1, None), "scene.view_grid": (1, None), "scene.image_size": (1, None),
-    "scene.distractors": (0, None), "max_steps": (1, None),
+    "scene.distractors": (0, None), "max_steps": (1, None), "camera_error": (0, None),
 }  # fmt: skip
 """{key: (least, most)}, of every number of a list; None is no limit."""

@@ -54,12 +54,7 @@ class ImageModel(nn.Module):
         Raises:
             UserError: the patches do not divide the image.
         """
-        patch = self.vit.config.patch_size
-        rows, columns = (size // patch for size in present.shape[-2:])
-        if (rows * patch, columns * patch) != present.shape[-2:]:
-            raise UserError(
-                f"vit.patch {patch} does not divide the image of {tuple(present.shape[-2:])} pixels"
-            )
+        rows, columns = patches((present.shape[-2], present.shape[-1]), self.vit.config.patch_size)
         reached: dict[int, Tensor] = {}
         layers = self.vit.model.layer
         handles = [
@@ -75,8 +70,20 @@ class ImageModel(nn.Module):
             for handle in handles:
                 handle.remove()
         tokens = torch.cat([self.vit.norm(reached[level]) for level in self.levels], dim=-1)
-        patches = rearrange(tokens[:, -rows * columns :], "b (h w) c -> b c h w", h=rows)
-        return Features(patches[:, None], tokens[:, None, 0])
+        grid = rearrange(tokens[:, -rows * columns :], "b (h w) c -> b c h w", h=rows)
+        return Features(grid[:, None], tokens[:, None, 0])
+
+
+def patches(image: tuple[int, int], patch: int) -> tuple[int, int]:
+    """Rows and columns of patches in an image of so many pixels.
+
+    Raises:
+        UserError: the patches do not divide it.
+    """
+    rows, columns = (size // patch for size in image)
+    if (rows * patch, columns * patch) != image:
+        raise UserError(f"vit.patch {patch} does not divide the image of {image} pixels")
+    return rows, columns
 
 
 def placed(tokens: Float[Tensor, "b n c"], rows: int, columns: int) -> Float[Tensor, "b n c"]:

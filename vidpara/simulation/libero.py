@@ -109,6 +109,10 @@ class LiberoSimulator:
         self._sim = self._environment.sim
         self.world = World(self._task)
         self._robot = self._environment.robots[0]
+        if config.camera not in self._sim.model.camera_names:
+            raise UserError(
+                f"--scene.camera {config.camera} is unknown; one of {', '.join(self._sim.model.camera_names)}"
+            )
         self._camera = self._sim.model.camera_name2id(config.camera)
         model = self._sim.model
         self._camera_pose = model.cam_pos[self._camera].copy(), model.cam_quat[self._camera].copy()
