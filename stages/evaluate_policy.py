@@ -16,8 +16,8 @@ import torch
 from vidpara import cli
 from vidpara.build_data import build_clips
 from vidpara.config import DataConfig, EvaluateConfig
-from vidpara.data.latents import Alone
 from vidpara.data.sources import read_sources
+from vidpara.data.team import Alone
 from vidpara.evaluation import protocol, results
 from vidpara.evaluation.evaluators import ActionErrors
 from vidpara.policy import Policy

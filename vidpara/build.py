@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from diffusers import AutoencoderKLTemporalDecoder, UNetSpatioTemporalConditionModel
 from torch import nn
@@ -35,7 +34,7 @@ from vidpara.models.cross_attention import use_single_token
 from vidpara.models.dinov3 import MEAN, STD, ImageModel, patches, random_vit
 from vidpara.models.layout import use_channels_last
 from vidpara.models.lora import add_lora
-from vidpara.models.pretrained import pretrained, subfolder
+from vidpara.models.pretrained import check_sizes, pretrained, subfolder
 from vidpara.models.published import check_preprocessing, check_scheduler
 from vidpara.models.svd import VideoModel, random_unet
 from vidpara.policy import Head, ImagePolicy, Policy, VideoPolicy
@@ -103,7 +102,7 @@ def build_unet(config: UNetConfig, latent_channels: int, frames: int) -> UNetSpa
         sub = subfolder(config.weights, "unet")
         unet = pretrained(UNetSpatioTemporalConditionModel, config.weights, sub)
         known = unet.config
-        _agree("unet", config, {
+        check_sizes("unet", config, {
             "channels": tuple(known.block_out_channels), "layers_per_block": known.layers_per_block,
             "heads": known.num_attention_heads, "context_dim": known.cross_attention_dim,
         })  # fmt: skip
@@ -151,7 +150,7 @@ def build_vit(config: ViTConfig) -> DINOv3ViTModel:
     check_preprocessing(config.weights, None, MEAN, STD)
     vit = pretrained(DINOv3ViTModel, config.weights, None)
     known = vit.config
-    _agree("vit", config, {
+    check_sizes("vit", config, {
         "patch": known.patch_size, "width": known.hidden_size, "layers": known.num_hidden_layers,
         "heads": known.num_attention_heads, "registers": known.num_register_tokens,
     })  # fmt: skip
@@ -244,21 +243,6 @@ def _image_policy(config: TrainPolicyConfig, autoencoder: Autoencoder, space: Wo
     head = build_head(config.policy.head, model.channels, config.data.clip.frames - 1, space)
     context = build_image_encoder(ImageEncoderConfig(), 1)
     return ImagePolicy(model, head, autoencoder, context, config.policy, space.image_size)
-
-
-def _agree(section: str, config: UNetConfig | ViTConfig, found: Mapping[str, Any]) -> None:
-    """Sizes come with weights: those that are asked for as well must be the same.
-
-    Raises:
-        UserError: one is not. A size at its default counts as not asked for.
-    """
-    for name, value in found.items():
-        asked = getattr(config, name)
-        if asked not in (value, getattr(type(config)(), name)):
-            raise UserError(
-                f"{section}.{name} is {asked}, but the weights {config.weights} have {value}; sizes come with weights: "
-                f"leave --{section}.{name} out, or choose other --{section}.weights"
-            )
 
 
 def _check_noise(config: TrainPolicyConfig) -> None:

@@ -144,7 +144,7 @@ def test_a_truncated_video_is_left_out_named_and_counted_when_that_is_asked_for(
     for _ in range(2):  # encoding, and reading what was encoded
         training, _ = build_clips(config, episodes, Pixels(), ZeroContext(4))
         names = [(e.source, e.name) for e in training.episodes]
-        assert names == [(config.rollouts[0], "episode_000000"), (config.rollouts[0], "episode_000001")]
+        assert names == [(source, "episode_000000") for source in config.rollouts]
         said = capsys.readouterr().err
         assert said.count("skipped: ") == 1 and "episode_000001.mp4" in said and "1 of 2 were skipped" in said
     with pytest.raises(UserError, match=r"episode_000001\.mp4"):  # the cache is there, and does not hide it

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from itertools import accumulate
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -26,6 +26,7 @@ from vidpara.cli import UserError
 from vidpara.data import cache_notes as notes
 from vidpara.data import store
 from vidpara.data.episode import Episode, OnError
+from vidpara.data.team import ALONE, Team
 from vidpara.types import Float, Tensor, UInt8
 
 Encode = Callable[[Float[Tensor, "n 3 h w"]], Tensor]
@@ -33,31 +34,6 @@ BATCH = 64
 FILES = ("latents.f16", "context.f16")
 NO_SHAPES: notes.Shapes = [[0, 0, 0], [0, 0]]
 """Of one frame's latents and context tokens where no frame can be read."""
-
-
-@runtime_checkable
-class Team(Protocol):
-    """The processes that encode together, as this one sees them (Accelerate's PartialState)."""
-
-    process_index: int
-    num_processes: int
-    device: torch.device
-
-    def wait_for_everyone(self) -> None: ...
-
-
-class Alone(NamedTuple):
-    """A team of one, on the CPU if nothing else is said."""
-
-    process_index: int = 0
-    num_processes: int = 1
-    device: torch.device = torch.device("cpu")
-
-    def wait_for_everyone(self) -> None:
-        """There is nobody to wait for."""
-
-
-ALONE = Alone()
 
 
 class CachedFrames(NamedTuple):

@@ -14,7 +14,8 @@ from torch import nn
 from vidpara.cli import UserError
 from vidpara.data import cache_notes as notes
 from vidpara.data.episode import Episode, OnError
-from vidpara.data.latents import ALONE, CachedFrames, Encode, Team, cache_frames
+from vidpara.data.latents import CachedFrames, Encode, cache_frames
+from vidpara.data.team import ALONE, Team
 
 FRAMES = 2**16
 """From which a shard is full: at 256 x 256, half a gigabyte of latents."""

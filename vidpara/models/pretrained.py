@@ -6,7 +6,7 @@ Both libraries fill a tensor that is missing with random numbers and say so in a
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from safetensors import SafetensorError
 from torch._guards import detect_fake_mode
 
 from vidpara.cli import UserError
+from vidpara.config import UNetConfig, ViTConfig
 from vidpara.models.weight_files import variant_of
 
 UNUSED = {
@@ -172,3 +173,18 @@ def _other_shapes(kind, weights: str, asked: dict[str, Any]) -> str:
 def _some(names: Iterable[str]) -> str:
     names = sorted(names)
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+def check_sizes(section: str, config: UNetConfig | ViTConfig, found: Mapping[str, Any]) -> None:
+    """Sizes come with weights: those that are asked for as well must be the same.
+
+    Raises:
+        UserError: one is not. A size at its default counts as not asked for.
+    """
+    for name, value in found.items():
+        asked = getattr(config, name)
+        if asked not in (value, getattr(type(config)(), name)):
+            raise UserError(
+                f"{section}.{name} is {asked}, but the weights {config.weights} have {value}; sizes come with weights: "
+                f"leave --{section}.{name} out, or choose other --{section}.weights"
+            )
