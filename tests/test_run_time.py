@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import runpy
+from pathlib import Path
+
 import torch
 
 from benchmarks import policies
+from vidpara.config import ClipConfig, DataConfig, EvaluateConfig
+
+ROOT = Path(__file__).parents[1]
 
 
 @torch.no_grad()
@@ -20,3 +26,12 @@ def test_looks_in_bf16_are_those_in_float32_rounded():
     lowered = policy.act(seen)
     assert lowered.position.dtype == torch.float32 and not torch.equal(lowered.position, chunk.position)
     torch.testing.assert_close(lowered.position, chunk.position, atol=0.002, rtol=0)  # metres
+
+
+def test_an_evaluation_says_what_it_does_unlike_the_training():
+    differences = runpy.run_path(str(ROOT / "stages/evaluate_policy.py"))["differences"]
+    assert list(differences(EvaluateConfig(), DataConfig())) == []
+    trained = DataConfig(camera="frontview", clip=ClipConfig(stride=6))
+    pace, camera = differences(EvaluateConfig(), trained)
+    assert "2 times as fast" in pace and "data.clip.stride" in pace
+    assert "frontview" in camera and "agentview" in camera

@@ -167,8 +167,8 @@ def split(episodes: Sequence[Episode], config: DataConfig) -> Split:
 
 
 def _last_of_each_source(demos: Sequence[Episode], count: int) -> set[int]:
-    """Indices of `count` demos: the last ones of each source, as many as its share of all (largest remainders first),
-    and never all of a source as long as another has two.
+    """Indices of `count` demos: the last ones of each source, as many as its share of all (largest remainders first,
+    of equal ones the last source's), and never all of a source as long as another has two.
     """
     of_source: dict[Path, list[int]] = {}
     for index, demo in enumerate(demos):
@@ -177,7 +177,7 @@ def _last_of_each_source(demos: Sequence[Episode], count: int) -> set[int]:
     taken = {source: int(share[source]) for source in of_source}
     while sum(taken.values()) < count:
         left = {each: (taken[each] + 1 < len(of_source[each]), share[each] - taken[each]) for each in taken}
-        taken[max(left, key=lambda each: left[each])] += 1
+        taken[max(reversed(left), key=lambda each: left[each])] += 1
     return {index for source, own in of_source.items() for index in own[len(own) - taken[source] :]}
 
 
