@@ -224,6 +224,11 @@ def test_failures_are_recorded_on_request(tmp_path: Path, here: list[int]):
     assert here == [index for index in missed if index > 0]
     shown = {index for index in range(6) if recording.path(tmp_path / "a.json", index).exists()}
     assert shown == {0, *missed}
+    film = recording.failures_path(tmp_path / "a.json")
+    written = film.stat().st_mtime_ns
+    assert evaluate(settings(tmp_path, videos=1, failures=2)) == before
+    assert film.stat().st_mtime_ns == written
+    assert video.read_mp4(film)[0].shape[1] == 2 * (recording.CELL + 2 * recording.BORDER)
 
 
 def looks(count: int) -> list[Look]:

@@ -80,9 +80,11 @@ def test_the_film_of_the_first_episodes_is_published(finished: Plan):
     product = finished.steps["two-seed0 evaluate"].product
     recording.grid_path(product).parent.mkdir(parents=True)
     write_mp4(recording.grid_path(product), [np.zeros((16, 16, 3), np.uint8)] * 2, 10, 24)
+    shutil.copy(recording.grid_path(product), recording.failures_path(product))
     publish.publish(finished)
-    published = Path("results/study/two-seed0.mp4")
-    assert published.read_bytes() == recording.grid_path(product).read_bytes()
+    for ending in (".mp4", ".failures.mp4"):
+        published = Path("results/study/two-seed0").with_suffix(ending)
+        assert published.read_bytes() == recording.grid_path(product).read_bytes()
     assert not Path("results/study/joint-seed0.mp4").exists()
 
 

@@ -96,23 +96,34 @@ def _evaluate(
     measured: Mapping[str, float],
 ) -> Results:
     done = ledger.read()
+
+    def unfilmed(indices: Sequence[int]) -> list[int]:
+        return [i for i in indices if i in done and not recording.path(config.output, i).exists()]
+
     first = range(min(config.videos, config.episodes))
     missing = [index for index in range(config.episodes) if index not in done]
-    unseen = [index for index in first if index in done and not recording.path(config.output, index).exists()]
-    _run_episodes(sorted([*missing, *unseen]), set(first), config, reply, make, done, ledger)
-    if first and (missing or unseen or not recording.grid_path(config.output).exists()):
-        shown = [(recording.path(config.output, index), done[index].outcome, "") for index in first]
-        recording.write_grid(recording.grid_path(config.output), shown)
+    new = sorted([*missing, *unfilmed(first)])
+    _run_episodes(new, set(first), config, reply, make, done, ledger)
+    _film(recording.grid_path(config.output), first, bool(new), config.output, done)
     failures = [
         index
         for outcome in ("MISS", "GRASP")
         for index in [i for i in sorted(done) if done[i].outcome == outcome][: config.failures]
-        if not recording.path(config.output, index).exists()
     ]
-    if failures:
-        _run_episodes(failures, failures, config, reply, make, done, ledger)
+    if again := unfilmed(failures):
+        _run_episodes(again, again, config, reply, make, done, ledger)
+    _film(recording.failures_path(config.output), failures, bool(again), config.output, done)
     found = [done[index] for index in range(config.episodes)]
     return ledger.finish(found, words, {**measured, **reply.measured()})
+
+
+def _film(
+    target: Path, indices: Sequence[int], anew: bool, output: Path, done: Mapping[int, Episode]
+) -> None:
+    """These episodes' recordings side by side, unless that film is there already."""
+    if indices and (anew or not target.exists()):
+        shown = [(recording.path(output, index), done[index].outcome, f"{index}:") for index in indices]
+        recording.write_grid(target, shown)
 
 
 def _run_episodes(

@@ -44,6 +44,11 @@ def grid_path(output: Path) -> Path:
     return output.with_suffix("") / "grid.mp4"
 
 
+def failures_path(output: Path) -> Path:
+    """Where the grid video of the failures is, first those that never lifted the object."""
+    return output.with_suffix("") / "failures.mp4"
+
+
 def write_episode(target: Path, result: EpisodeResult) -> None:
     """One recorded episode: `len(result.frames)` frames, then the last one `HOLD` times with the outcome."""
     images = [draw(frame, _caption(frame)) for frame in result.frames]

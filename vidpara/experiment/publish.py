@@ -39,9 +39,11 @@ def publish(plan: Plan) -> dict[str, Results]:
         product = plan.steps[cell.steps[-1]].product
         if product.is_file():
             results.write_atomically(cell.result, product.read_bytes())
-            film = recording.grid_path(product)
-            if film.is_file():
-                results.write_atomically(cell.result.with_suffix(".mp4"), film.read_bytes())
+            for film, ending in (
+                (recording.grid_path(product), ".mp4"), (recording.failures_path(product), ".failures.mp4")
+            ):  # fmt: skip
+                if film.is_file():
+                    results.write_atomically(cell.result.with_suffix(ending), film.read_bytes())
             if index.get(cell.name) != _key(plan, cell) or not _training_file(cell).is_file():
                 _training(plan, cell)
             index[cell.name] = _key(plan, cell)
