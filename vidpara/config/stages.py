@@ -137,8 +137,8 @@ class EvaluateConfig:
     videos: int = 0
     """Record an mp4 of the first N episodes, with heatmap and predicted points, and a grid video of them."""
     failures: int = 0
-    """Record also the first N episodes that ended as MISS, and as GRASP, which are run once more for it, and a grid video
-    of them."""
+    """Record also the first N episodes that ended as MISS, and as GRASP; they are run once more for it. They have a
+    grid video of their own."""
     scene: SceneConfig = field(default_factory=SceneConfig)
     controller: ControllerConfig = field(default_factory=ControllerConfig)
 
