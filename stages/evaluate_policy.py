@@ -27,9 +27,9 @@ from vidpara.run_folder import load_policy, read_config
 def main(config: EvaluateConfig, words: list[str]) -> None:
     """Evaluate and print one line."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    policy = load_policy(config.policy, config.denoising_steps).to(device)
     for difference in differences(config, read_config(config.policy).data):
         print(f"note: {difference}", file=sys.stderr)
-    policy = load_policy(config.policy, config.denoising_steps).to(device)
     if config.precision == "bf16":
         policy.halve()
     if config.cuda_graph:

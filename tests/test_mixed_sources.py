@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from tests.data.rollout_files import drift
-from vidpara.build_data import build_clips, build_shares
+from vidpara.build_data import build_clips, build_data, build_shares
 from vidpara.cli import UserError, load
-from vidpara.config import DataConfig, TrainPolicyConfig, TrainVideoConfig
+from vidpara.config import DataConfig, TrainerConfig, TrainPolicyConfig, TrainVideoConfig
 from vidpara.data.sources import read_sources
+from vidpara.data.team import ALONE
 from vidpara.evaluation.video import write_mp4
 from vidpara.models.autoencoder import Pixels
 from vidpara.models.image_encoder import ZeroContext
@@ -71,3 +72,19 @@ def test_sources_are_drawn_by_their_weights_and_never_actions_from_videos(folder
     for wrong in ((1.0,), (1.0, 0.0)):
         with pytest.raises(UserError, match=r"data\.weights .* one positive number for each of the 2"):
             build_shares(replace(data, weights=wrong), clips, 12, 4)
+
+
+@pytest.mark.parametrize("one", [False, True])
+def test_a_batch_is_what_the_model_expects_first_and_others_or_one_clip_alone(folder, one):
+    config = TrainPolicyConfig(
+        data=DataConfig(rollouts=(LEROBOT,), size=(64, 64), validation_demos=1, cache=folder / "whole"),
+        trainer=TrainerConfig(batch_size=4, accumulate=2, overfit_one_sample=one),
+    )
+    episodes = read_sources(config.data)
+    data = build_data(
+        config, episodes, Pixels(), ZeroContext(4), ALONE, lambda count: count - 3, labelled=True
+    )
+    clips = 1 if one else len(data.training)
+    assert [share.samples for share in data.shares] == [5, 3]
+    assert [share.pieces for share in data.shares] == [(Piece(0, clips),)] * 2
+    assert (len(data.training) == len(data.validation) == 1) == one

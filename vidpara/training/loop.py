@@ -102,15 +102,12 @@ class Loop:
         if self._due(config.log_every):
             samples = config.batch_size * config.accumulate * self.accelerator.num_processes
             self._log(records[-1], samples * clock.steps_per_second(state.step), bar)
-        validate = self._due(config.validate_every)
-        if validate:
-            self._write({"train/loss": state.loss_sum / state.loss_count})
-            state.loss_sum, state.loss_count = 0.0, 0
+        if self._due(config.validate_every):
+            self._evaluate()
+            clock.start(state.step)
         if stop or self._due(config.checkpoint_every):
             self._save()
-        if validate:  # after saving: what fails here, or takes too long, costs no step
-            self._evaluate()
-        clock.start(state.step)
+            clock.start(state.step)
         if stop:
             raise KeyboardInterrupt
 
@@ -162,6 +159,8 @@ class Loop:
     def _evaluate(self) -> None:
         """Validation losses on all processes, the caller's evaluators on rank 0, all with the averaged weights."""
         state = self.state
+        self._write({"train/loss": state.loss_sum / state.loss_count})
+        state.loss_sum, state.loss_count = 0.0, 0
         with state.ema.swapped_in(), self._whole_model() as model, torch.no_grad():
             model.eval()
             with self.autocast():
