@@ -39,7 +39,7 @@ MOMENTS = {"adamw": 8, "adamw8bit": 2, "muon": 4}
 GIB = 2**30
 
 
-class Plan(NamedTuple):
+class Footprint(NamedTuple):
     """Bytes on each GPU. `weights` are all of them, frozen encoders included.
 
     `gathered` is what is whole at the worst moment, in the backward pass: weights and gradients of what is in no unit,
@@ -68,15 +68,15 @@ class Plan(NamedTuple):
         return kept + max(step, self.whole_copy)
 
 
-class Plans(NamedTuple):
+class Footprints(NamedTuple):
     """One training in three ways: everything on each GPU (one GPU, or DDP), and divided among them.
 
     ZeRO-2 keeps all layers' gathered weights until the backward pass, FSDP2 gathers them anew.
     """
 
-    ddp: Plan
-    zero2: Plan
-    fsdp2: Plan
+    ddp: Footprint
+    zero2: Footprint
+    fsdp2: Footprint
 
 
 class _Fake(FakeTensorMode):
@@ -86,7 +86,7 @@ class _Fake(FakeTensorMode):
         return self
 
 
-def plan(config: TrainPolicyConfig | TrainVideoConfig, gpus: int = 1) -> Plans:
+def plan(config: TrainPolicyConfig | TrainVideoConfig, gpus: int = 1) -> Footprints:
     """The memory that one step of this training takes on each of so many GPUs.
 
     Raises:
@@ -108,7 +108,7 @@ def plan(config: TrainPolicyConfig | TrainVideoConfig, gpus: int = 1) -> Plans:
         counts = count(model)
         zero2, fsdp2 = (_gathered(model, HALF if half else FLOAT, at_once) for at_once in (None, 2))
     parameters, trained = counts
-    ddp = Plan(
+    ddp = Footprint(
         parameters,
         trained,
         weights=FLOAT * parameters,
@@ -120,7 +120,7 @@ def plan(config: TrainPolicyConfig | TrainVideoConfig, gpus: int = 1) -> Plans:
     )
     kept = ("weights", "gradients", "optimizer", "average")
     divided = ddp._replace(**{name: -(-getattr(ddp, name) // gpus) for name in kept}, whole_copy=ddp.weights)
-    return Plans(ddp, divided._replace(gathered=zero2), divided._replace(gathered=fsdp2))
+    return Footprints(ddp, divided._replace(gathered=zero2), divided._replace(gathered=fsdp2))
 
 
 class Count(NamedTuple):

@@ -11,7 +11,7 @@ import torch
 from tests.evaluation.fakes import Scripted, start
 from vidpara.cli import UserError
 from vidpara.evaluation import results
-from vidpara.evaluation.results import Episode, Results
+from vidpara.evaluation.results import EpisodeRecord, Results
 from vidpara.evaluation.statistics import mcnemar, wilson
 
 
@@ -19,7 +19,7 @@ def found(outcomes: str, cell: str = "two_stage", first_seed: int = 0) -> Result
     """Results with one episode a letter: P, G or M."""
     names = {"P": "PLACE", "G": "GRASP", "M": "MISS"}
     episodes = tuple(
-        Episode(start(first_seed + i, (0.1, 0.01 * i)), names[letter], 100 + i, 12, 1.5)  # pyright: ignore
+        EpisodeRecord(start(first_seed + i, (0.1, 0.01 * i)), names[letter], 100 + i, 12, 1.5)  # pyright: ignore
         for i, letter in enumerate(outcomes)
     )
     return Results(

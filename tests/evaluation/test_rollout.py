@@ -9,7 +9,7 @@ import torch
 from tests.evaluation.fakes import GOAL, STEPS, TABLE, PointMass, Scripted, start
 from vidpara.cli import UserError
 from vidpara.config import ControllerConfig, SceneConfig
-from vidpara.evaluation.rollout import EpisodeResult, Plans, run_episode
+from vidpara.evaluation.rollout import EpisodeResult, TemporalEnsemble, run_episode
 from vidpara.types import ActionChunk, Observation
 
 CONFIG = ControllerConfig()
@@ -91,7 +91,7 @@ def test_a_point_is_left_when_reached_and_at_the_latest_after_the_cap():
 
 
 class Hesitant(Scripted):
-    """Plans to stay for half of each chunk, then to go one way: looking again too early, it never goes."""
+    """TemporalEnsemble to stay for half of each chunk, then to go one way: looking again too early, it never goes."""
 
     def act(self, observation: Observation) -> ActionChunk:
         chunk, here = super().act(observation), observation.start.position[:, None]
@@ -177,7 +177,7 @@ def plan(*points: float) -> ActionChunk:
 
 
 def test_temporal_ensembling_weighs_the_plans_for_one_moment_from_the_oldest_on():
-    plans = Plans(ControllerConfig(execute=1, stall=0, ensemble=math.log(2)))
+    plans = TemporalEnsemble(ControllerConfig(execute=1, stall=0, ensemble=math.log(2)))
     assert plans.merged(plan(0.0, 3.0, 6.0)).position[0, 0] == 0.0
     second = plans.merged(plan(0.0, 9.0, 6.0))  # for this moment the first plan said 3
     assert second.position[0, 0] == pytest.approx((2 * 3.0 + 1 * 0.0) / 3)
@@ -192,4 +192,4 @@ def test_temporal_ensembling_weighs_the_plans_for_one_moment_from_the_oldest_on(
 
 def test_temporal_ensembling_without_a_look_at_every_point_is_refused():
     with pytest.raises(UserError, match=r"--controller\.execute 1 --controller\.stall 0"):
-        Plans(ControllerConfig(ensemble=0.01))
+        TemporalEnsemble(ControllerConfig(ensemble=0.01))

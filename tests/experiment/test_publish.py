@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from vidpara.evaluation import recording, results
-from vidpara.evaluation.results import Episode, Results
+from vidpara.evaluation.results import EpisodeRecord, Results
 from vidpara.evaluation.video import write_mp4
 from vidpara.experiment import publish
 from vidpara.experiment.declare import CellRecipe, Experiment, Recipe
@@ -22,7 +22,7 @@ from vidpara.versions import STARTS
 def result(cell: str, placed: str) -> Results:
     """`placed` has one letter an episode: P for PLACE, m for MISS."""
     episodes = tuple(
-        Episode(EpisodeStart(i, (), (0.0, 0.0)), "PLACE" if letter == "P" else "MISS", 9, 3, 1.0)
+        EpisodeRecord(EpisodeStart(i, (), (0.0, 0.0)), "PLACE" if letter == "P" else "MISS", 9, 3, 1.0)
         for i, letter in enumerate(placed)
     )
     return Results(cell, episodes, "python", {}, {}, 0, {"success": "the goal predicate holds"})

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from vidpara.evaluation.results import Episode, Results
+from vidpara.evaluation.results import EpisodeRecord, Results
 from vidpara.report import figures
 from vidpara.report.runs import Curve, Run
 from vidpara.types import EpisodeStart
@@ -41,7 +41,7 @@ def test_a_constant_is_smoothed_to_itself():
 
 def test_the_map_puts_every_start_in_its_outcomes_colour():
     episodes = tuple(
-        Episode(
+        EpisodeRecord(
             EpisodeStart(i, (("object", 0.1 * i, 0.2), ("target", 0.0, 0.0)), (0.0, 0.0)), outcome, 9, 3, 1.0
         )
         for i, outcome in enumerate(("PLACE", "MISS", "MISS"))

@@ -13,7 +13,7 @@ from PIL import Image
 from vidpara.cli import UserError
 from vidpara.config import ReportConfig
 from vidpara.evaluation import recording, results, video
-from vidpara.evaluation.results import Episode, Results
+from vidpara.evaluation.results import EpisodeRecord, Results
 from vidpara.evaluation.rollout import Outcome
 from vidpara.report.page import write_page
 from vidpara.types import EpisodeStart
@@ -27,7 +27,8 @@ def write_results(folder: Path, cell: str, outcomes: str, seed: int = 0) -> Path
         for i in range(9)
     ]
     episodes = tuple(
-        Episode(start, NAMES[letter], 90, 9, 2.0) for start, letter in zip(starts, outcomes, strict=False)
+        EpisodeRecord(start, NAMES[letter], 90, 9, 2.0)
+        for start, letter in zip(starts, outcomes, strict=False)
     )
     protocol = {"suite": "libero_spatial", "success": "PLACE: the goal predicate holds"}
     command = f"python stages/evaluate_policy.py --cell {cell}"

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vidpara.evaluation.results import Episode, Results
+from vidpara.evaluation.results import EpisodeRecord, Results
 from vidpara.evaluation.statistics import wilson
 from vidpara.report import study
 from vidpara.report.runs import Curve
@@ -18,7 +18,7 @@ from vidpara.types import EpisodeStart
 def cell(recipe: str, demos: int, place: int, seed: int = 0, error: float = 0.02) -> study.Cell:
     """Ten episodes, `place` of them PLACE; stage one of 10 steps in a minute, then 20 in two minutes."""
     episodes = tuple(
-        Episode(EpisodeStart(i, (), (0.0, 0.0)), "PLACE" if i < place else "MISS", 9, 3, 1.0)
+        EpisodeRecord(EpisodeStart(i, (), (0.0, 0.0)), "PLACE" if i < place else "MISS", 9, 3, 1.0)
         for i in range(10)
     )
     first = {"val/loss": Curve((10,), (60.0,), (1.0,))}

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from matplotlib.projections.polar import PolarAxes
 
-from vidpara.evaluation.results import Episode, Results
+from vidpara.evaluation.results import EpisodeRecord, Results
 from vidpara.report import views
 from vidpara.types import EpisodeStart
 
@@ -17,7 +17,7 @@ PLACED = {(0.0, 0.0): 2, (90.0, 0.0): 2, (0.0, 12.5): 1, (90.0, 12.5): 0, (0.0, 
 @pytest.fixture
 def found() -> Results:
     episodes = tuple(
-        Episode(EpisodeStart(0, (), view), "PLACE" if number < placed else "MISS", 9, 3, 1.0)
+        EpisodeRecord(EpisodeStart(0, (), view), "PLACE" if number < placed else "MISS", 9, 3, 1.0)
         for view, placed in PLACED.items()
         for number in range(2)
     )

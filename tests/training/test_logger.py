@@ -10,8 +10,8 @@ import torch
 
 from vidpara.cli import UserError
 from vidpara.config import TrainerConfig
-from vidpara.training.ledger import Ledger
 from vidpara.training.logger import Logger
+from vidpara.training.pending_losses import PendingLosses
 
 QUIET = TrainerConfig(wandb="disabled")
 
@@ -59,8 +59,8 @@ def test_wandb_stays_inside_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_the_first_step_that_is_not_finite_is_named():
-    ledger = Ledger(check_gradient=True)
+    pending = PendingLosses(check_gradient=True)
     for step, loss in ((1, 1.0), (2, float("nan")), (3, float("nan"))):
-        ledger.add(step, ("video", "volume"), torch.tensor([loss, 2.0, 0.0]), torch.tensor(1.0))
+        pending.add(step, ("video", "volume"), torch.tensor([loss, 2.0, 0.0]), torch.tensor(1.0))
     with pytest.raises(UserError, match=r"step 2: not finite .video nan, volume 2"):
-        ledger.read()
+        pending.read()

@@ -16,8 +16,8 @@ from vidpara.cli import UserError
 from vidpara.config import ControllerConfig, EvaluateConfig
 from vidpara.cores import cores
 from vidpara.evaluation import recording
-from vidpara.evaluation.ledger import Ledger
-from vidpara.evaluation.results import Episode, Results
+from vidpara.evaluation.episode_log import EpisodeLog
+from vidpara.evaluation.results import EpisodeRecord, Results
 from vidpara.evaluation.rollout import EpisodeResult, run_episode
 from vidpara.exclusive import exclusive
 from vidpara.geometry.camera import turned
@@ -83,19 +83,19 @@ def evaluate(
     taken = f"{config.output} is being written by another evaluation; wait for it, or give another --output"
     with exclusive(config.output.with_suffix(".lock"), taken):
         return _evaluate(
-            _Timed(policy, device), Ledger(config, fingerprint), config, words, make, measured or {}
+            _Timed(policy, device), EpisodeLog(config, fingerprint), config, words, make, measured or {}
         )
 
 
 def _evaluate(
     reply: _Timed,
-    ledger: Ledger,
+    log: EpisodeLog,
     config: EvaluateConfig,
     words: Sequence[str],
     make: Callable[[Any], Any],
     measured: Mapping[str, float],
 ) -> Results:
-    done = ledger.read()
+    done = log.read()
 
     def unfilmed(indices: Sequence[int]) -> list[int]:
         return [i for i in indices if i in done and not recording.path(config.output, i).exists()]
@@ -103,7 +103,7 @@ def _evaluate(
     first = range(min(config.videos, config.episodes))
     missing = [index for index in range(config.episodes) if index not in done]
     new = sorted([*missing, *unfilmed(first)])
-    _run_episodes(new, set(first), config, reply, make, done, ledger)
+    _run_episodes(new, set(first), config, reply, make, done, log)
     _film(recording.grid_path(config.output), first, bool(new), config.output, done)
     failures = [
         index
@@ -111,14 +111,14 @@ def _evaluate(
         for index in [i for i in sorted(done) if done[i].outcome == outcome][: config.failures]
     ]
     if again := unfilmed(failures):
-        _run_episodes(again, again, config, reply, make, done, ledger)
+        _run_episodes(again, again, config, reply, make, done, log)
     _film(recording.failures_path(config.output), failures, bool(again), config.output, done)
     found = [done[index] for index in range(config.episodes)]
-    return ledger.finish(found, words, {**measured, **reply.measured()})
+    return log.finish(found, words, {**measured, **reply.measured()})
 
 
 def _film(
-    target: Path, indices: Sequence[int], anew: bool, output: Path, done: Mapping[int, Episode]
+    target: Path, indices: Sequence[int], anew: bool, output: Path, done: Mapping[int, EpisodeRecord]
 ) -> None:
     """These episodes' recordings side by side, unless that film is there already."""
     if indices and (anew or not target.exists()):
@@ -132,10 +132,10 @@ def _run_episodes(
     config: EvaluateConfig,
     reply: Callable[[Sequence[Look]], list[ActionChunk]],
     make: Callable[[Any], Any],
-    done: dict[int, Episode],
-    ledger: Ledger,
+    done: dict[int, EpisodeRecord],
+    log: EpisodeLog,
 ) -> None:
-    """Run these episodes. Their outcomes go to `done` and `ledger`, unless they count already and are only recorded."""
+    """Run these episodes. Their outcomes go to `done` and `log`, unless they count already and are only recorded."""
     starts = scene.starts(config.scene, config.episodes, config.seed)
     jobs = [
         Job(i, starts[i], i in recorded, config.controller, config.max_steps, config.camera_error)
@@ -153,12 +153,12 @@ def _run_episodes(
             else:
                 video.unlink(missing_ok=True)  # of an earlier evaluation
             seconds, clock = time.perf_counter() - clock, time.perf_counter()
-            episode = Episode(
+            episode = EpisodeRecord(
                 found.start, found.outcome, found.steps, found.looks, round(seconds, 3), round(found.away, 4)
             )
             if index not in done:
                 done[index] = episode
-                ledger.append(index, episode)
+                log.append(index, episode)
             elif episode.outcome != done[index].outcome:
                 bar.write(
                     f"episode {index} counts as {done[index].outcome}; its recording is {episode.outcome}"
@@ -232,7 +232,7 @@ def _episode(simulator: Simulator, job: Job, ask: Callable[[Look | Begin], Any])
     ask(Begin(job.index))
     return run_episode(
         simulator,
-        lambda seen: ask(Look(job.index, _told(seen, job))),
+        lambda seen: ask(Look(job.index, _as_told(seen, job))),
         job.start,
         job.controller,
         job.max_steps,
@@ -240,7 +240,7 @@ def _episode(simulator: Simulator, job: Job, ask: Callable[[Look | Begin], Any])
     )
 
 
-def _told(seen: Observation, job: Job) -> Observation:
+def _as_told(seen: Observation, job: Job) -> Observation:
     """What the policy is told: the camera turned by `job.camera_error` degrees, in each episode about another axis."""
     if not job.camera_error:
         return seen
@@ -258,6 +258,6 @@ def _stack(observations: Sequence[Observation], device: torch.device) -> Observa
     return batch(*observations)
 
 
-def _tally(done: dict[int, Episode]) -> str:
+def _tally(done: dict[int, EpisodeRecord]) -> str:
     counts = {name: sum(e.outcome == name for e in done.values()) for name in ("PLACE", "GRASP", "MISS")}
     return " ".join(f"{name} {count}" for name, count in counts.items())

@@ -25,7 +25,7 @@ KEYS = (
 """What every results file has."""
 
 
-class Episode(NamedTuple):
+class EpisodeRecord(NamedTuple):
     """One finished episode; `seconds` is the time until the evaluation had it, since the one before.
 
     `away` is how far (metres) the object was from its goal in the end; None in files that are older than it.
@@ -43,7 +43,7 @@ class Results(NamedTuple):
     """A results file."""
 
     cell: str
-    episodes: tuple[Episode, ...]
+    episodes: tuple[EpisodeRecord, ...]
     command: str
     config: Mapping[str, Any]
     versions: Mapping[str, str]
@@ -136,18 +136,18 @@ def summary(results: Results) -> str:
     return f"{results.cell}: PLACE {success(results)}, GRASP {results.count('GRASP')}, MISS {results.count('MISS')}"
 
 
-def plain(episode: Episode) -> dict[str, Any]:
+def plain(episode: EpisodeRecord) -> dict[str, Any]:
     """An episode as JSON; `episode` reads it back to an equal value."""
     return {**episode._asdict(), "start": episode.start._asdict()}
 
 
-def episode(entry: Mapping[str, Any]) -> Episode:
+def episode(entry: Mapping[str, Any]) -> EpisodeRecord:
     """Inverse of `plain`."""
     start = entry["start"]
     objects = tuple((name, x, y) for name, x, y in start["objects"])
     azimuth, tilt = start["view"]
     looks, seconds = entry.get("looks", 0), entry.get("seconds", 0.0)
-    return Episode(
+    return EpisodeRecord(
         EpisodeStart(start["seed"], objects, (azimuth, tilt)),
         entry["outcome"],
         entry["steps"],

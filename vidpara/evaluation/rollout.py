@@ -66,12 +66,12 @@ def run_episode(
     steps, looks, lifted, away = 0, 0, False, 0.0
     frames: list[Frame] = []
     seen_from = np.full(3, np.inf)
-    plans = None if config.ensemble is None else Plans(config)
+    ensemble = None if config.ensemble is None else TemporalEnsemble(config)
     while steps < max_steps:
         observation = simulator.observe()
         chunk, looks = _checked(ask(observation), config), looks + 1
-        if plans is not None:
-            chunk = plans.merged(chunk)
+        if ensemble is not None:
+            chunk = ensemble.merged(chunk)
         moved = np.linalg.norm(state.position - seen_from)
         seen_from = state.position
         for point in range(config.execute if moved >= config.stall else len(chunk.position)):
@@ -91,7 +91,7 @@ def run_episode(
     return EpisodeResult(start, "GRASP" if lifted else "MISS", steps, looks, tuple(frames), away)
 
 
-class Plans:
+class TemporalEnsemble:
     """Temporal ensembling (Zhao et al. 2023, section IV-C): every moment's point is a mean over all plans for it.
 
     The oldest plan weighs 1, the next exp(-m), and so on. It needs a look at every point, so it replaces the rule for

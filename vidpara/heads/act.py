@@ -15,8 +15,8 @@ from vidpara.cli import UserError
 from vidpara.config import ACTConfig, HeadConfig
 from vidpara.geometry.positions import positions, positions_2d
 from vidpara.geometry.rotation import absolute, from_two_columns, relative
+from vidpara.heads.proprioception import proprioception
 from vidpara.heads.readout import mean_over_steps
-from vidpara.heads.told import told
 from vidpara.types import ActionChunk, Actions, Camera, Features, Float, Start, Tensor, Workspace
 
 STATE, ACTION = 4, 10
@@ -111,8 +111,8 @@ class ACTHead(nn.Module):
         rows, columns = present.shape[-2:]
         image = self.image(rearrange(present, "b c h w -> b (h w) c"))
         image = image + positions_2d(rows, columns, image.shape[-1]).to(image)
-        told = torch.stack([self.from_style(style), self.state(state)], dim=1) + self.token_kind
-        memory = self.encoder(torch.cat([told, image], dim=1))
+        tokens = torch.stack([self.from_style(style), self.state(state)], dim=1) + self.token_kind
+        memory = self.encoder(torch.cat([tokens, image], dim=1))
         return self.action(self.decoder(self.queries.expand(len(state), -1, -1), memory))
 
     def normalized(self, actions: Actions) -> Float[Tensor, "b a d"]:
@@ -124,7 +124,7 @@ class ACTHead(nn.Module):
         """What the head is told of the hand, normalised; in training with new noise at each call."""
         position = 2 * (start.position - self.low) / (self.high - self.low) - 1
         state = torch.cat([position, 2 * start.opening[:, None] / LARGEST_OPENING - 1], dim=-1)
-        return told(state, 2 / (self.high - self.low), self.config, self.training)
+        return proprioception(state, 2 / (self.high - self.low), self.config, self.training)
 
 
 def _layer(config: ACTConfig) -> nn.TransformerEncoderLayer:

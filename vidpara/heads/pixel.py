@@ -92,10 +92,10 @@ class PixelHead(nn.Module):
         """Future frames' features on the heatmap grid, told where and how the end effector is now, and which step."""
         future = features.future.grid
         grid = F.interpolate(self.lateral(future.flatten(0, 1)), self.config.grid, mode="bilinear")
-        grid = grid.unflatten(0, future.shape[:2]) + self.told(start, camera)
+        grid = grid.unflatten(0, future.shape[:2]) + self.start_embedding(start, camera)
         return self.trunk(grid.flatten(0, 1)).unflatten(0, grid.shape[:2])
 
-    def told(self, start: Start, camera: Camera) -> Float[Tensor, "b a width h w"]:
+    def start_embedding(self, start: Start, camera: Camera) -> Float[Tensor, "b a width h w"]:
         """The start keypoint: each cell's offset from the end effector now, and the effector's height and opening.
 
         PARA adds one learned embedding at the end effector's cell; an embedding of the offset to it says the same to

@@ -9,8 +9,8 @@ from torch import nn
 from vidpara.config import HeadConfig
 from vidpara.geometry.bins import Bins
 from vidpara.geometry.rotation import absolute, euler_from_matrix, matrix_from_euler, relative
+from vidpara.heads.proprioception import proprioception
 from vidpara.heads.readout import Readout, angle_bins, bin_loss, mean_over_steps
-from vidpara.heads.told import told
 from vidpara.types import ActionChunk, Actions, Camera, Features, Float, Start, Tensor, Workspace
 
 
@@ -66,7 +66,7 @@ class RegressionHead(nn.Module):
         """Positions in [0, 1]^3 of the workspace box, gripper logits, rotation logits."""
         where = (start.position - self.low) / (self.high - self.low)
         state = torch.cat([where, start.opening[:, None] * 10], dim=-1)
-        state = told(state, 1 / (self.high - self.low), self.config, self.training)
+        state = proprioception(state, 1 / (self.high - self.low), self.config, self.training)
         hidden = self.trunk(features.future.pooled + self.start_state(state)[:, None] + self.step_embedding)
         turn = self.rotation(hidden).unflatten(-1, (3, -1))
         return self.position(hidden).sigmoid(), self.gripper(hidden), turn

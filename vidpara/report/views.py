@@ -12,7 +12,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.projections.polar import PolarAxes
 
-from vidpara.evaluation.results import Episode, Results
+from vidpara.evaluation.results import EpisodeRecord, Results
 from vidpara.evaluation.statistics import wilson
 from vidpara.report import figures
 
@@ -20,9 +20,9 @@ MAP = matplotlib.colormaps["RdYlGn"]
 COLUMNS = 4
 
 
-def tilts(results: Results) -> dict[float, list[Episode]]:
+def tilts(results: Results) -> dict[float, list[EpisodeRecord]]:
     """The episodes of each tilt (degrees), from the default view on."""
-    found: dict[float, list[Episode]] = {}
+    found: dict[float, list[EpisodeRecord]] = {}
     for episode in sorted(results.episodes, key=lambda episode: episode.start.view[1]):
         found.setdefault(round(episode.start.view[1], 1), []).append(episode)
     return found
@@ -71,7 +71,7 @@ def view_maps(results: Sequence[Results]) -> Figure:
 
 
 def _view_map(axes: PolarAxes, found: Results) -> None:
-    views: dict[tuple[float, float], list[Episode]] = {}
+    views: dict[tuple[float, float], list[EpisodeRecord]] = {}
     for episode in found.episodes:
         azimuth, tilt = episode.start.view
         views.setdefault((azimuth if tilt else 0.0, tilt), []).append(episode)
@@ -96,9 +96,9 @@ def _view_map(axes: PolarAxes, found: Results) -> None:
     axes.spines["polar"].set_visible(False)
 
 
-def _placed(episodes: Sequence[Episode]) -> int:
+def _placed(episodes: Sequence[EpisodeRecord]) -> int:
     return sum(episode.outcome == "PLACE" for episode in episodes)
 
 
-def _share(episodes: Sequence[Episode]) -> float:
+def _share(episodes: Sequence[EpisodeRecord]) -> float:
     return _placed(episodes) / len(episodes)

@@ -24,9 +24,9 @@ from vidpara.training import checkpoint
 from vidpara.training.divided import whole
 from vidpara.training.evaluation import Evaluator, validation_metrics
 from vidpara.training.interrupt import StopRequest, stop_requests
-from vidpara.training.ledger import Ledger, StepRecord
 from vidpara.training.logger import Logger, Metric
 from vidpara.training.optimizer import ParamGroup, lr_at, set_lr
+from vidpara.training.pending_losses import PendingLosses, StepRecord
 from vidpara.training.sampler import BatchSampler, Share, seed_step, train_loader
 from vidpara.training.sharding import gathered
 from vidpara.training.state import TrainingState
@@ -74,7 +74,7 @@ class Loop:
             total=config.steps, initial=state.step, disable=not accelerator.is_main_process, unit="step",
             mininterval=0.5 if sys.stderr.isatty() else 30,
         )  # fmt: skip
-        ledger = Ledger(check_gradient=state.scaler is None)  # loss scaling overflows on purpose
+        pending = PendingLosses(check_gradient=state.scaler is None)  # loss scaling overflows on purpose
         clock = _Clock(state.step)
         self.wrapped.train()
         with bar, stop_requests() as self.request:
@@ -82,10 +82,10 @@ class Loop:
                 values, grad_norm = self._update(batches, parts)
                 state.step += 1
                 state.ema.update(state.step)
-                ledger.add(state.step, state.weights.names, values, grad_norm)
+                pending.add(state.step, state.weights.names, values, grad_norm)
                 bar.update()
                 if self._must_read():
-                    self._between(ledger.read(), clock, bar)
+                    self._between(pending.read(), clock, bar)
 
     def _must_read(self) -> bool:
         """Whether the losses are needed now; reading them makes a GPU's step wait."""

@@ -21,7 +21,7 @@ class StepRecord(NamedTuple):
     stop: bool
 
 
-class Ledger:
+class PendingLosses:
     """Adds without reading; reads all at once."""
 
     def __init__(self, *, check_gradient: bool) -> None:

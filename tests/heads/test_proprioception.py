@@ -9,7 +9,7 @@ from tests.heads.test_heads import CHANNELS, SPACE, A, camera, example
 from vidpara.build import build_head
 from vidpara.cli import UserError
 from vidpara.config import ACTConfig, HeadConfig
-from vidpara.heads.told import told
+from vidpara.heads.proprioception import proprioception
 
 SMALL = ACTConfig(
     width=32, feedforward=64, heads=4, style_layers=1, encoder_layers=1, decoder_layers=1, dropout=0
@@ -57,14 +57,14 @@ def test_noise_on_the_position_is_new_at_each_call_in_training_and_none_at_evalu
 
 def test_noise_is_in_metres_on_the_position_alone():
     state, per_metre = torch.rand(20_000, 4), torch.tensor([2.0, 5.0, 10.0])
-    noise = told(state, per_metre, HeadConfig(state_noise=0.03), training=True) - state
+    noise = proprioception(state, per_metre, HeadConfig(state_noise=0.03), training=True) - state
     torch.testing.assert_close(noise[:, :3].std(dim=0), 0.03 * per_metre, rtol=0.03, atol=0)
     assert not noise[:, 3].any()
 
 
 def test_the_published_state_is_told_by_default():
     state = torch.rand(5, 4)
-    assert torch.equal(told(state, torch.ones(3), HeadConfig(), training=True), state)
+    assert torch.equal(proprioception(state, torch.ones(3), HeadConfig(), training=True), state)
 
 
 @BASELINES

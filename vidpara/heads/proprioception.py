@@ -8,7 +8,7 @@ from vidpara.config import HeadConfig
 from vidpara.types import Float, Tensor
 
 
-def told(
+def proprioception(
     state: Float[Tensor, "b 4"], per_metre: Float[Tensor, "3"], config: HeadConfig, training: bool
 ) -> Float[Tensor, "b 4"]:
     """The state (position and opening, in the head's units) as `config` has it told.

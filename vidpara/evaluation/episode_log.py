@@ -12,7 +12,7 @@ from vidpara import cli
 from vidpara.cli import UserError
 from vidpara.config import EvaluateConfig
 from vidpara.evaluation import results
-from vidpara.evaluation.results import Episode, Results
+from vidpara.evaluation.results import EpisodeRecord, Results
 from vidpara.simulation import scene
 from vidpara.versions import versions
 
@@ -20,7 +20,7 @@ FREE = ("workers", "videos", "episodes", "output", "held_out", "failures")
 """Settings that may differ when an evaluation is continued: they do not change what happens in an episode."""
 
 
-class Ledger:
+class EpisodeLog:
     """The finished episodes of a started evaluation: OUTPUT.part.jsonl, a header line and then one line an episode."""
 
     def __init__(self, config: EvaluateConfig, fingerprint: str) -> None:
@@ -29,13 +29,13 @@ class Ledger:
         self.settings: dict[str, Any] = results.portable(yaml.safe_load(cli.dump(config)))
         self.fingerprint = fingerprint
 
-    def read(self) -> dict[int, Episode]:
+    def read(self) -> dict[int, EpisodeRecord]:
         """Episodes that need not run again.
 
         Raises:
             UserError: they were run with another configuration or other weights.
         """
-        done: dict[int, Episode] = {}
+        done: dict[int, EpisodeRecord] = {}
         if self.output.exists():
             finished = results.read(self.output)
             self._check(self.output, finished.config, finished.versions.get("policy", ""))
@@ -56,7 +56,7 @@ class Ledger:
         done |= {line.pop("index"): results.episode(line) for line in lines[1:]}
         return {index: episode for index, episode in done.items() if index < self.episodes}
 
-    def append(self, index: int, episode: Episode) -> None:
+    def append(self, index: int, episode: EpisodeRecord) -> None:
         fresh = not self.path.exists() or not self.path.stat().st_size
         header = [{"config": self.settings, "policy": self.fingerprint}] if fresh else []
         with self.path.open("a") as file:
@@ -64,7 +64,7 @@ class Ledger:
                 file.write(json.dumps(line) + "\n")
 
     def finish(
-        self, episodes: Sequence[Episode], words: Sequence[str], measured: Mapping[str, float]
+        self, episodes: Sequence[EpisodeRecord], words: Sequence[str], measured: Mapping[str, float]
     ) -> Results:
         """Write the results, and forget the part file.
 
