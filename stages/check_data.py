@@ -26,7 +26,9 @@ def run(config: CheckConfig, argv: list[str]) -> None:
     episodes, checks = check_all(read, config.data)
     head, acting = None, [episode for episode in episodes if episode.labelled]
     if acting:
-        head = PixelHead(32, config.data.clip.frames - 1, config.head, workspace(episodes))
+        head = PixelHead(
+            32, config.data.clip.frames - 1, config.head, workspace(episodes, config.data.workspace)
+        )
         checks.append(sanity.judge(sanity.round_trip(acting, head), config.head))
     findings["all sources"] = [told(each) for each in checks]
     config.output.mkdir(parents=True, exist_ok=True)

@@ -16,6 +16,7 @@ import torch
 from vidpara import cli
 from vidpara.build_data import build_clips
 from vidpara.config import DataConfig, EvaluateConfig
+from vidpara.data.rollouts import CONTROL_RATE
 from vidpara.data.sources import read_sources
 from vidpara.data.team import Alone
 from vidpara.evaluation import protocol, results
@@ -41,11 +42,13 @@ def main(config: EvaluateConfig, words: list[str]) -> None:
 
 def differences(config: EvaluateConfig, trained: DataConfig) -> Iterator[str]:
     """What this evaluation does unlike the policy's training, and may be meant so."""
-    stride, steps = trained.clip.stride, config.controller.steps_per_point
-    if stride != steps:
+    apart = trained.clip.stride * CONTROL_RATE / (trained.fps or CONTROL_RATE)
+    steps = config.controller.steps_per_point
+    if apart != steps:
         yield (
-            f"the policy's points are {stride} control steps apart (data.clip.stride), controller.steps_per_point is "
-            f"{steps}: the hand moves {stride / steps:.2g} times as fast as in the demonstrations"
+            f"the policy's points are {apart:g} control steps apart (data.clip.stride, data.fps), "
+            f"controller.steps_per_point is {steps}: the hand moves {apart / steps:.2g} times as fast as in the "
+            "demonstrations"
         )
     if isinstance(trained.camera, str) and trained.camera != config.scene.camera:
         yield f"the policy was trained on camera {trained.camera}, scene.camera is {config.scene.camera}"

@@ -33,7 +33,7 @@ def run(config: TrainPolicyConfig, argv: list[str]) -> None:
     episodes = read_sources(config.data)
     initial = build.from_video_run(config)
     autoencoder = build.build_reader(initial, episodes)
-    space = workspace(episodes)
+    space = workspace(episodes, config.data.workspace)
     videos = any(not episode.labelled for episode in episodes)
     policy = build.build_policy(initial, autoencoder, space, videos)
     data = build_data(

@@ -53,7 +53,7 @@ def run(config: TrainVideoConfig, argv: list[str]) -> None:
             GeneratedClips(
                 data.validation, autoencoder, config.samples, config.sample_steps, config.run / "vis"
             )
-        ],
+        ][: config.samples],
     )
     if state.is_main_process:
         save_video(config.run, model, autoencoder, image_encoder)

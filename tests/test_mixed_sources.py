@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.data.rollout_files import drift
-from vidpara.build_data import build_clips, build_data, build_shares
+from vidpara.build_data import build_clips, build_data, build_shares, check_weights
 from vidpara.cli import UserError, load
 from vidpara.config import DataConfig, TrainerConfig, TrainPolicyConfig, TrainVideoConfig
 from vidpara.data.sources import read_sources
@@ -71,7 +71,7 @@ def test_sources_are_drawn_by_their_weights_and_never_actions_from_videos(folder
     assert not clips[clips.labelled].actions.valid.any()
     for wrong in ((1.0,), (1.0, 0.0)):
         with pytest.raises(UserError, match=r"data\.weights .* one positive number for each of the 2"):
-            build_shares(replace(data, weights=wrong), clips, 12, 4)
+            check_weights(replace(data, weights=wrong))
 
 
 @pytest.mark.parametrize("one", [False, True])

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from benchmarks import policies
-from vidpara.config import ClipConfig, DataConfig, EvaluateConfig
+from vidpara.config import ClipConfig, ControllerConfig, DataConfig, EvaluateConfig
 
 ROOT = Path(__file__).parents[1]
 
@@ -24,6 +24,9 @@ def test_looks_in_bf16_are_those_in_float32_rounded():
         rounded = policy.features(latents, context).grid.float()
     assert (rounded - expected).norm() < 0.02 * expected.norm()
     lowered = policy.act(seen)
+    policy.predict(
+        latents, context, seen.start, seen.camera
+    )  # as held-out clips are read, from float32 latents
     assert lowered.position.dtype == torch.float32 and not torch.equal(lowered.position, chunk.position)
     torch.testing.assert_close(lowered.position, chunk.position, atol=0.002, rtol=0)  # metres
 
@@ -35,3 +38,6 @@ def test_an_evaluation_says_what_it_does_unlike_the_training():
     pace, camera = differences(EvaluateConfig(), trained)
     assert "2 times as fast" in pace and "data.clip.stride" in pace
     assert "frontview" in camera and "agentview" in camera
+    slower = DataConfig(fps=10.0)  # every second of the simulator's control steps is a moment
+    assert "6 control steps apart" in next(differences(EvaluateConfig(), slower))
+    assert list(differences(EvaluateConfig(controller=ControllerConfig(steps_per_point=6)), slower)) == []

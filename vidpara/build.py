@@ -278,6 +278,7 @@ def from_video_run(config: TrainPolicyConfig) -> TrainPolicyConfig:
         ("data.fps", config.data.fps, first.data.fps),
         ("autoencoder.kind", config.autoencoder.kind, first.autoencoder.kind),
         ("image_encoder.kind", config.image_encoder.kind, first.image_encoder.kind),
+        ("diffusion.sigma_max", config.diffusion.sigma_max, first.diffusion.sigma_max),
         ("diffusion.fps", config.diffusion.fps, first.diffusion.fps),
         ("diffusion.motion_bucket", config.diffusion.motion_bucket, first.diffusion.motion_bucket),
     ):

@@ -42,11 +42,13 @@ def build_data(
     model expects first, `labelled` if need be; the others are of any kind.
 
     Raises:
-        UserError: see `build_clips` and `build_shares`.
+        UserError: see `check_weights` and `build_clips`, or what `first` says.
     """
-    training, validation = build_clips(config.data, episodes, autoencoder, image_encoder, team)
     count = config.trainer.batch_size * config.trainer.accumulate * team.num_processes
-    shares = build_shares(config.data, training, first(count), count - first(count), labelled)
+    expected = first(count)
+    check_weights(config.data)
+    training, validation = build_clips(config.data, episodes, autoencoder, image_encoder, team)
+    shares = build_shares(config.data, training, expected, count - expected, labelled)
     if config.trainer.overfit_one_sample:
         one = Subset(training, [0])
         return TrainingData(one, one, [Share(share.samples, (Piece(0, 1),)) for share in shares])
@@ -97,7 +99,13 @@ def build_shares(
 ) -> list[Share]:
     """What the whole batch of an update is made of: the `first` so many clips, which are `labelled` if need be, and so
     many `others` of any kind, by the sources' weights.
+    """
+    wanted = ((first, clips.labelled if labelled else len(clips)), (others, len(clips)))
+    return [Share(samples, _pieces(config, clips, end)) for samples, end in wanted if samples]
 
+
+def check_weights(config: DataConfig) -> None:
+    """
     Raises:
         UserError: the weights are not one positive number a source.
     """
@@ -106,8 +114,6 @@ def build_shares(
             f"data.weights {config.weights} must be one positive number for each of the {len(config.rollouts)} "
             "data.rollouts"
         )
-    wanted = ((first, clips.labelled if labelled else len(clips)), (others, len(clips)))
-    return [Share(samples, _pieces(config, clips, end)) for samples, end in wanted if samples]
 
 
 def _pieces(config: DataConfig, clips: Clips, end: int) -> tuple[Piece, ...]:

@@ -62,9 +62,9 @@ class Policy(nn.Module):
         before = (observation.image.shape[-3], observation.image.shape[-2])
         camera = resize_camera(observation.camera, before, self.image_size)
         frames = resize_images(observation.image, self.image_size).movedim(-1, -3).float() / 127.5 - 1
-        with torch.autocast(frames.device.type, torch.bfloat16, enabled=self.bf16, cache_enabled=False):
+        with self.autocast(frames.device):
             latents, context = self.autoencoder.encode(frames), self.image_encoder(frames)
-            return self.predict(latents, context, observation.start, camera)
+        return self.predict(latents, context, observation.start, camera)
 
     def halve(self) -> None:
         """Look in bf16 from now on: the backbone's weights are rounded, all but geometry is autocast."""
@@ -76,7 +76,12 @@ class Policy(nn.Module):
         self, present: Float[Tensor, "b c h w"], context: Float[Tensor, "b n d"], start: Start, camera: Camera
     ) -> ActionChunk:
         """`act` from the present frame's latents."""
-        return self.head.act(self.features(present, context), start, camera)
+        with self.autocast(present.device):
+            return self.head.act(self.features(present, context), start, camera)
+
+    def autocast(self, device: torch.device) -> AbstractContextManager:
+        """In bf16 what need not be exact, after `halve`."""
+        return torch.autocast(device.type, torch.bfloat16, enabled=self.bf16, cache_enabled=False)
 
     def features(self, present: Float[Tensor, "b c h w"], context: Float[Tensor, "b n d"]) -> Features:
         """What the head reads at run time."""

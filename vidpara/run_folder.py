@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from vidpara import cli
 from vidpara.build import build_policy, build_reader
 from vidpara.cli import UserError
 from vidpara.config import AutoencoderConfig, TrainPolicyConfig, TrainVideoConfig
+from vidpara.evaluation.results import write_atomically
 from vidpara.model_card import model_card
 from vidpara.models.autoencoder import Autoencoder, SVDAutoencoder
 from vidpara.models.diffusion import scheduler
@@ -56,11 +58,19 @@ def save_video(run: Path, model: VideoModel, autoencoder: Autoencoder, image_enc
                 size={"shortest_edge": side}, crop_size={"height": side, "width": side}
             ),
         ).save_pretrained(run)
-        shutil.rmtree(run / "autoencoder", ignore_errors=True)
-        shutil.copytree(run / "vae", run / "autoencoder", copy_function=_link)
+        _put(run / "autoencoder", lambda folder: shutil.copytree(run / "vae", folder, copy_function=_link))
     else:
         model.unet.save_pretrained(run / "unet")
-        autoencoder.save(run / "autoencoder")
+        _put(run / "autoencoder", autoencoder.save)
+
+
+def _put(folder: Path, write: Callable[[Path], object]) -> None:
+    """What `write` puts into a folder, under this name as soon as it is whole: it says that the run has finished."""
+    beside = folder.with_name(f"{folder.name}.part")
+    shutil.rmtree(beside, ignore_errors=True)
+    write(beside)
+    shutil.rmtree(folder, ignore_errors=True)
+    beside.replace(folder)
 
 
 def _link(source: str, target: str) -> None:
@@ -84,9 +94,9 @@ def save_policy(run: Path, policy: Policy, space: Workspace) -> None:
         save_video(run, policy.backbone, policy.autoencoder, policy.image_encoder)
     else:
         policy.backbone.vit.save_pretrained(run / "vit")
-        policy.autoencoder.save(run / "autoencoder")
+        _put(run / "autoencoder", policy.autoencoder.save)
     save_file({k: v.contiguous() for k, v in policy.head.state_dict().items()}, run / "head.safetensors")
-    (run / "workspace.json").write_text(json.dumps(space._asdict()))
+    write_atomically(run / "workspace.json", json.dumps(space._asdict()).encode())
 
 
 def load_policy(run: Path, denoising_steps: int = 0) -> Policy:

@@ -262,6 +262,10 @@ def test_unlabelled_demos_give_video_and_no_actions(path):
 def test_the_workspace_holds_every_position(path):
     space = workspace(read_episodes(path))
     assert space.image_size == (SIZE, SIZE) and space.low[0] < -0.3 and space.high[0] > 0.3
+    wider = (-1.0, -1.0, 0.0, 1.0, 1.0, 2.0)
+    assert workspace(read_episodes(path), wider)[1:3] == (wider[:3], wider[3:])
+    with pytest.raises(UserError, match=r"data\.workspace .* does not hold the end effector"):
+        workspace(read_episodes(path), (-0.1, *wider[1:]))
 
 
 def test_frames_are_encoded_once_and_again_when_the_source_changes(path, capsys):
@@ -358,6 +362,7 @@ def test_corners_come_first_and_then_whatever_is_farthest():
     }  # fmt: skip
     torch.testing.assert_close(chosen[4], torch.tensor([-0.1, 0.0]))
     assert len(set(corners_first(table, 35))) == 35
+    assert sorted(corners_first(torch.zeros(6, 2), 6)) == list(range(6))  # all at one place: each once
 
 
 @pytest.mark.parametrize(

@@ -225,10 +225,21 @@ def test_failures_are_recorded_on_request(tmp_path: Path, here: list[int]):
     shown = {index for index in range(6) if recording.path(tmp_path / "a.json", index).exists()}
     assert shown == {0, *missed}
     film = recording.failures_path(tmp_path / "a.json")
-    written = film.stat().st_mtime_ns
-    assert evaluate(settings(tmp_path, videos=1, failures=2)) == before
-    assert film.stat().st_mtime_ns == written
-    assert video.read_mp4(film)[0].shape[1] == 2 * (recording.CELL + 2 * recording.BORDER)
+    for count in (2, 1, 2):  # also where all of them are recorded already
+        assert evaluate(settings(tmp_path, videos=1, failures=count)) == before
+        assert video.read_mp4(film)[0].shape[1] == count * (recording.CELL + 2 * recording.BORDER)
+
+
+def test_points_that_take_longer_than_they_may_are_refused(tmp_path: Path):
+    with pytest.raises(UserError, match=r"steps_per_point 8 is more than controller\.max_steps_per_point 6"):
+        evaluate(replace(settings(tmp_path), controller=ControllerConfig(steps_per_point=8)))
+
+
+def test_what_was_measured_before_outlives_an_extension(tmp_path: Path):
+    known = {"val/position_error": 0.01}
+    protocol.evaluate(Scripted(), CPU, "weights", settings(tmp_path), [], PointMass, known)
+    more = evaluate(replace(settings(tmp_path), episodes=8))
+    assert len(more.episodes) == 8 and more.measured["val/position_error"] == 0.01
 
 
 def looks(count: int) -> list[Look]:

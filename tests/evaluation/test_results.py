@@ -87,6 +87,16 @@ def test_compare_refuses_other_starts(other: Results):
         results.compare(found("PPG"), other)
 
 
+@pytest.mark.parametrize("name", ["suite", "task", "max_steps"])
+def test_compare_refuses_another_task(name: str):
+    """LIBERO's own starts, and a clean scene's, are numbered alike in every task."""
+    one = found("PPG")
+    other = one._replace(protocol={**one.protocol, name: 9})
+    assert results.paired(one, one) and not results.paired(one, other)
+    with pytest.raises(UserError, match=f"{name} is .* and 9 for"):
+        results.compare(one, other)
+
+
 def test_no_path_of_this_machine_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     words = [

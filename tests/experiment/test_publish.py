@@ -86,6 +86,11 @@ def test_the_film_of_the_first_episodes_is_published(finished: Plan):
         published = Path("results/study/two-seed0").with_suffix(ending)
         assert published.read_bytes() == recording.grid_path(product).read_bytes()
     assert not Path("results/study/joint-seed0.mp4").exists()
+    recording.failures_path(product).unlink()  # the cell's next policy fails nowhere
+    Path("results/study/cells.json").write_text("{}")
+    publish.publish(finished)
+    assert Path("results/study/two-seed0.mp4").exists()
+    assert not Path("results/study/two-seed0.failures.mp4").exists()
 
 
 def test_the_table_names_each_cell_and_the_pairs_are_tested_seed_by_seed(finished: Plan):

@@ -85,6 +85,26 @@ def test_above_the_horizon_there_is_nothing_to_reach_for():
     assert ((rows > 0.9) & (rows < 2)).all()
 
 
+def test_a_mean_over_both_sides_of_the_horizon_is_no_point():
+    """Of a camera among the height bins: below the horizon it reaches lower planes, above it higher ones."""
+    features, start, _ = example()
+    head = build_head(HeadConfig(grid=(24, 32), height_bins=16, width=32), CHANNELS, A, SPACE).eval()
+    low = camera(1.05)  # metres; the camera looks a little downwards
+    seen = head.reachable(low)[0, :, :, 16]
+    corners = [
+        (k, row)
+        for k, row in torch.cartesian_prod(torch.arange(15), torch.arange(1, 24)).tolist()
+        if seen[k, row] and seen[k + 1, row - 1] and not seen[k + 1, row] and not seen[k, row - 1]
+    ]
+    (k, row), *_ = corners
+    scores = torch.full((16, 24, 32), -99.0)
+    scores[k, row, 16], scores[k + 1, row - 1, 16] = 1.0, 0.9
+    head.logits = lambda trunk: scores.expand(B, A, -1, -1, -1)  # a volume that training need not give
+    with torch.no_grad():
+        chunk = head.act(features, start, low)
+    assert chunk.position.isfinite().all()
+
+
 def test_cells_and_pixels_are_inverse_and_respect_the_aspect():
     head = build_head(HeadConfig(grid=(24, 32)), CHANNELS, A, SPACE)
     pixel = torch.rand(10, 2) * torch.tensor([128.0, 96.0])

@@ -51,6 +51,11 @@ def test_the_map_puts_every_start_in_its_outcomes_colour():
     assert found == {"PLACE": [[0.2, 0.0]], "MISS": [[0.2, 0.1], [0.2, 0.2]]}
 
 
+def test_starts_of_liberos_own_layout_have_no_place_on_the_map():
+    episodes = (EpisodeRecord(EpisodeStart(0, (), (0.0, 0.0)), "PLACE", 9, 3, 1.0),)
+    assert not figures.start_maps([Results("two_stage", episodes, "", {}, {}, 0, {})]).axes[0].collections
+
+
 def test_a_drawing_follows_the_pages_text_and_points_nowhere():
     drawing = figures.svg(figures.curves([RUN], "steps", {"two_stage": "#123456"}))
     assert drawing.startswith("<svg viewBox")

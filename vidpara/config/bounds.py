@@ -17,6 +17,7 @@ BOUNDS: dict[str, tuple[float, float | None]] = {
     "policy.head.act.width": (1, None), "policy.head.act.feedforward": (1, None), "policy.head.act.heads": (1, None),
     "policy.head.act.latent": (1, None), "policy.head.act.dropout": (0, 1),
     "trainer.batch_size": (1, None), "trainer.accumulate": (1, None), "trainer.ema": (0, 1),
+    "trainer.workers": (0, None), "samples": (0, None), "sample_steps": (1, None),
     "optimizer.warmup": (0, None),
     "controller.execute": (1, None), "controller.steps_per_point": (1, None),
     "controller.max_steps_per_point": (1, None), "controller.tolerance": (0, None), "controller.stall": (0, None),

@@ -96,6 +96,9 @@ class DataConfig:
     """The last present of a demo: its last moment, or the last release. After that nothing is left to do but to retreat
     and rest; a policy that learns to rest there also rests above an object that it has not grasped or has set down in
     the wrong place."""
+    workspace: tuple[float, float, float, float, float, float] | None = None
+    """The lowest x, y, z (metres) and the highest that a policy can be asked for: the range of height bins, and of the
+    coordinates that are regressed. None: what the labelled data cover, and 2 cm around it."""
     out_of_view: Literal["error", "mask"] = "error"
     """What to do with steps whose end effector is outside the image."""
     on_error: Literal["error", "skip"] = "error"

@@ -190,16 +190,19 @@ def corners_first(places: Float[Tensor, "n 2"], count: int) -> list[int]:
     chosen = list(dict.fromkeys(torch.cdist(corners, places).argmin(1).tolist()))[:count]
     away = torch.cdist(places, places[chosen]).amin(1)
     while len(chosen) < count:
+        away[chosen] = -1.0  # not again, where others stand at the same place
         chosen.append(int(away.argmax()))
         away = torch.minimum(away, (places - places[chosen[-1]]).norm(dim=1))
     return chosen
 
 
-def workspace(episodes: Sequence[Episode]) -> Workspace:
+def workspace(episodes: Sequence[Episode], box: Sequence[float] | None = None) -> Workspace:
     """Image size, range of the end effector's positions, and the gripper's rotation at the start, where that is known.
 
+    The range is `box` (lowest x, y, z in metres, then the highest), or what the episodes cover and a little more.
+
     Raises:
-        UserError: the images differ in size, or no episode has labels.
+        UserError: the images differ in size, no episode has labels, or positions lie outside the box.
     """
     sizes = {episode.image_size for episode in episodes}
     if len(sizes) > 1:
@@ -214,6 +217,17 @@ def workspace(episodes: Sequence[Episode]) -> Workspace:
         )
     positions = torch.cat([episode.position for episode in acting])
     low, high = positions.amin(0) - MARGIN, positions.amax(0) + MARGIN
+    if box is not None:
+        seen, (low, high) = (low + MARGIN, high - MARGIN), torch.tensor(box).view(2, 3)
+        if not bool((low < high).all() and (low <= seen[0]).all() and (seen[1] <= high).all()):
+            raise UserError(
+                f"data.workspace {tuple(box)} does not hold the end effector, which is between "
+                f"{_metres(seen[0])} and {_metres(seen[1])}; give the lowest x, y, z, then the highest"
+            )
     turned = next((episode for episode in acting if episode.has_rotation), acting[0])
     home = tuple(tuple(row) for row in turned.rotation[0].tolist())
     return Workspace(sizes.pop(), tuple(low.tolist()), tuple(high.tolist()), home)
+
+
+def _metres(point: Tensor) -> str:
+    return ", ".join(f"{value:.3f}" for value in point.tolist())

@@ -82,7 +82,7 @@ class EpisodeLog:
                 versions=versions() | {"policy": self.fingerprint},
                 seed=self.config.seed,
                 protocol=describe(self.config),
-                measured=measured,
+                measured={**(finished.measured if finished else {}), **measured},
             )
         if found != finished:
             results.write(self.output, found)

@@ -77,6 +77,11 @@ def evaluate(
     """
     if config.episodes < 1:
         raise UserError(f"--episodes {config.episodes} must be at least 1")
+    least, most = config.controller.steps_per_point, config.controller.max_steps_per_point
+    if least > most:
+        raise UserError(
+            f"controller.steps_per_point {least} is more than controller.max_steps_per_point {most}; raise the latter"
+        )
     if config.output.suffix != ".json":  # the recordings' folder has its name without
         raise UserError(f"--output {config.output} must end with .json")
     torch.set_num_threads(max(1, len(cores()) - workers.count(config.workers)))
@@ -112,7 +117,10 @@ def _evaluate(
     ]
     if again := unfilmed(failures):
         _run_episodes(again, again, config, reply, make, done, log)
-    _film(recording.failures_path(config.output), failures, bool(again), config.output, done)
+    if config.failures and not failures:
+        recording.failures_path(config.output).unlink(missing_ok=True)  # of an earlier evaluation
+    anew = True  # which episodes an earlier film shows is not known
+    _film(recording.failures_path(config.output), failures, anew, config.output, done)
     found = [done[index] for index in range(config.episodes)]
     return log.finish(found, words, {**measured, **reply.measured()})
 
@@ -168,16 +176,17 @@ def _run_episodes(
 
 
 class _Timed:
-    """`answer`, with the time that each look took."""
+    """`answer`, with the time for which each look waited for the policy: that of its whole batch."""
 
     def __init__(self, policy: Actor, device: torch.device) -> None:
-        self._answer = functools.partial(answer, policy, device)
+        self._answer, self._batched = functools.partial(answer, policy, device), device.type != "cpu"
         self._seconds: list[float] = []
 
     def __call__(self, looks: Sequence[Look]) -> list[ActionChunk]:
         began = time.perf_counter()
         chunks = self._answer(looks)
-        self._seconds += [(time.perf_counter() - began) / len(looks) for _ in looks]
+        seconds = (time.perf_counter() - began) / (1 if self._batched else max(1, len(looks)))
+        self._seconds += [seconds for _ in looks]
         return chunks
 
     def measured(self) -> dict[str, float]:

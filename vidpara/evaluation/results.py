@@ -23,6 +23,8 @@ KEYS = (
     "protocol",
 )  # fmt: skip
 """What every results file has."""
+SAME = ("suite", "task", "max_steps")
+"""What pairs of episodes have in common beside their starts."""
 
 
 class EpisodeRecord(NamedTuple):
@@ -107,13 +109,18 @@ def compare(a: Results, b: Results) -> Paired:
     """Pair two evaluations start by start.
 
     Raises:
-        UserError: the starts differ, so that the episodes are not pairs.
+        UserError: the starts, the task or the time for it differ, so that the episodes are not pairs.
     """
     advice = "a paired test needs the same starts: evaluate both with the same --episodes, --seed and scene"
     if len(a.episodes) != len(b.episodes):
         raise UserError(
             f"'{a.cell}' has {len(a.episodes)} episodes and '{b.cell}' has {len(b.episodes)}; {advice}"
         )
+    for name in SAME:
+        if a.protocol.get(name) != b.protocol.get(name):
+            raise UserError(
+                f"{name} is {a.protocol.get(name)} for '{a.cell}' and {b.protocol.get(name)} for '{b.cell}'; {advice}"
+            )
     pairs = list(zip(a.episodes, b.episodes, strict=True))
     for index, (one, other) in enumerate(pairs):
         if one.start != other.start:
@@ -122,6 +129,12 @@ def compare(a: Results, b: Results) -> Paired:
     only_a, only_b = placed.count((True, False)), placed.count((False, True))
     both, neither = placed.count((True, True)), placed.count((False, False))
     return Paired(both, only_a, only_b, neither, mcnemar(only_a, only_b))
+
+
+def paired(a: Results, b: Results) -> bool:
+    """Whether `compare` takes them."""
+    same = all(a.protocol.get(name) == b.protocol.get(name) for name in SAME)
+    return same and [each.start for each in a.episodes] == [each.start for each in b.episodes]
 
 
 def success(results: Results) -> str:

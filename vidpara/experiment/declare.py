@@ -45,8 +45,8 @@ class CellRecipe(Recipe):
 
 @dataclass(frozen=True)
 class Experiment:
-    """An experiment file. `overlays` follow every training's own files and say its size; `sweep` is common to all
-    trained cells.
+    """An experiment file. `overlays` follow every training's own files and say its size; `set` and `sweep` are common
+    to all trained cells, whose own settings win.
 
     With `rollouts` the demonstrations are collected first, otherwise those that the configurations name are used.
     `tests` are evaluations, by name: flags that each adds to `evaluate`; every policy takes all of them. `compare`
@@ -60,6 +60,7 @@ class Experiment:
     rollouts: Recipe = field(default_factory=Recipe)
     video: Recipe = field(default_factory=Recipe)
     overlays: tuple[str, ...] = ()
+    set: Mapping[str, Any] = field(default_factory=dict)
     sweep: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     tests: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     compare: tuple[tuple[str, str], ...] = ()
@@ -95,6 +96,7 @@ def read(path: Path) -> Experiment:
     tests = _mapping(tree.get("tests", {}), path, "tests").items()
     tree["tests"] = {name: _mapping(value or {}, path, f"tests.{name}") for name, value in tests}
     tree["sweep"] = _sweep(tree.get("sweep", {}), path, "sweep")
+    tree["set"] = _mapping(tree.get("set", {}), path, "set")
     for key in ("overlays", "notes"):
         tree[key] = _words(tree.get(key, ()), path, key)
     tree["pictures"] = tuple(map(Path, _words(tree.get("pictures", ()), path, "pictures")))

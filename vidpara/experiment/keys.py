@@ -73,14 +73,16 @@ def digest(path: Path) -> str:
 
 
 def digest_folder(folder: Path) -> str:
-    """All weights and settings of a finished policy.
+    """All weights and settings in it: a finished policy, or pretrained weights.
 
     Raises:
-        UserError: there is no such folder.
+        UserError: there is no such folder, or nothing of the kind in it.
     """
     files = sorted(path for path in folder.rglob("*") if path.suffix in (".safetensors", ".json", ".yaml"))
     if not files:
-        raise UserError(f"{folder} is not a finished policy run; give one as the cell's 'policy'")
+        raise UserError(
+            f"{folder} holds no .safetensors, .json or .yaml: it is no finished policy and no weights"
+        )
     return " ".join(map(digest, files))
 
 

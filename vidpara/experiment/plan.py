@@ -133,7 +133,8 @@ class _Planner:
         self, name: str, base: str, recipe: CellRecipe, swept: Mapping[str, Any], test: str
     ) -> list[Step]:
         """The steps of one cell. Cells that differ in their evaluation alone share the training."""
-        flags = {**recipe.flags(self._overlays(recipe)), **swept}
+        shared = {} if recipe.policy else self.experiment.set
+        flags = {**shared, **recipe.flags(self._overlays(recipe)), **swept}
         judging = {k.removeprefix(EVALUATION): v for k, v in flags.items() if k.startswith(EVALUATION)}
         training = {k: v for k, v in flags.items() if not k.startswith(EVALUATION)}
         own = {k: v for k, v in swept.items() if not k.startswith(EVALUATION)}

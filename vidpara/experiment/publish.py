@@ -39,12 +39,16 @@ def publish(plan: Plan) -> dict[str, Results]:
         product = plan.steps[cell.steps[-1]].product
         if product.is_file():
             results.write_atomically(cell.result, product.read_bytes())
+            anew = index.get(cell.name) != _key(plan, cell)
             for film, ending in (
                 (recording.grid_path(product), ".mp4"), (recording.failures_path(product), ".failures.mp4")
             ):  # fmt: skip
+                published_film = cell.result.with_suffix(ending)
                 if film.is_file():
-                    results.write_atomically(cell.result.with_suffix(ending), film.read_bytes())
-            if index.get(cell.name) != _key(plan, cell) or not _training_file(cell).is_file():
+                    results.write_atomically(published_film, film.read_bytes())
+                elif anew:  # of another policy
+                    published_film.unlink(missing_ok=True)
+            if anew or not _training_file(cell).is_file():
                 _training(plan, cell)
             index[cell.name] = _key(plan, cell)
     if index:

@@ -76,9 +76,13 @@ class PixelHead(nn.Module):
         logits = self.logits(trunk).float().masked_fill(~self.reachable(camera)[:, None], -torch.inf)
         probability = logits.flatten(-3).softmax(-1).view_as(logits)
         best = peak(logits)
-        cell = local_mean(probability, best) if self.config.decode == "local_mean" else best.float()
-        pixel, height = self.to_pixel(cell[..., 1:].flip(-1)), self.heights.value(cell[..., 0])
-        cameras = Camera(camera.intrinsics[:, None], camera.world_from_camera[:, None])
+        cell, cameras = best.float(), Camera(camera.intrinsics[:, None], camera.world_from_camera[:, None])
+        if (
+            self.config.decode == "local_mean"
+        ):  # between cells on both sides of the horizon no ray may meet the height
+            mean = local_mean(probability, best)
+            cell = torch.where(meets(*self.point(mean), cameras)[..., None], mean, cell)
+        pixel, height = self.point(cell)
         grip, turn = self.read(trunk, self.to_cell(pixel))
         angles = angle_bins(self.config.rotation_bins).value(turn.argmax(-1).float())
         return ActionChunk(
@@ -143,6 +147,10 @@ class PixelHead(nn.Module):
         heights = self.heights.centers().to(self.home)[:, None, None]
         cameras = Camera(*(matrix[:, None, None, None] for matrix in camera))
         return meets(self.to_pixel(self.cell_centers()), heights, cameras)
+
+    def point(self, cell: Float[Tensor, "*b 3"]) -> tuple[Float[Tensor, "*b 2"], Float[Tensor, "*b"]]:
+        """Image pixel and height (metres) of a continuous cell (height bin, row, column) of the volume."""
+        return self.to_pixel(cell[..., 1:].flip(-1)), self.heights.value(cell[..., 0])
 
     def to_pixel(self, cell: Float[Tensor, "*b 2"]) -> Float[Tensor, "*b 2"]:
         """Inverse of `to_cell`."""

@@ -78,19 +78,21 @@ def start_maps(
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(COLUMNS * WIDTH, rows * 2.5 + 0.3), layout="constrained")
         cells = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).flat
-        for axes, found, places in zip(cells, results, trained, strict=False):
+        for axes, found, grasps in zip(cells, results, trained, strict=False):
             if found is None:
                 axes.set_axis_off()
                 continue
             axes.set(title=found.cell, xlabel="y (metres)", ylabel="x (metres)", aspect="equal")
             axes.label_outer()
-            if places:
-                x, y = zip(*places, strict=True)
+            if grasps:
+                x, y = zip(*grasps, strict=True)
                 axes.scatter(y, x, s=9, color=TEXT, alpha=0.3, linewidths=0)
             for outcome, color in OUTCOMES.items():
-                places = [e.start.objects[0][1:] for e in found.episodes if e.outcome == outcome]
-                if places:
-                    x, y = zip(*places, strict=True)
+                placed = [
+                    e.start.objects[0][1:] for e in found.episodes if e.outcome == outcome and e.start.objects
+                ]
+                if placed:  # LIBERO's own starts do not say where
+                    x, y = zip(*placed, strict=True)
                     axes.scatter(y, x, s=30, color=color, label=outcome, alpha=0.9, linewidths=0)
         figure.axes[0].invert_yaxis()  # as the camera sees it: the robot, at small x, is at the top
         for axes in list(figure.axes)[len(results) :]:

@@ -157,7 +157,7 @@ def _row(path: Path, found: Results, cells: Sequence[Results], baseline: str, co
         steps=sum(placed) / len(placed) if placed else None,
         seconds=sum(episode.seconds for episode in found.episodes) / total,
         outcomes=tuple(episode.outcome for episode in found.episodes),
-        paired=results.compare(reference, found) if reference and _same_starts(reference, found) else None,
+        paired=results.compare(reference, found) if reference and results.paired(reference, found) else None,
         is_baseline=found is reference,
         grid=media(grid, f"{found.cell}: all recorded episodes") if grid.is_file() else None,
         recordings=tuple(
@@ -166,10 +166,6 @@ def _row(path: Path, found: Results, cells: Sequence[Results], baseline: str, co
             if film.is_file()
         ),
     )
-
-
-def _same_starts(a: Results, b: Results) -> bool:
-    return [episode.start for episode in a.episodes] == [episode.start for episode in b.episodes]
 
 
 def _training(run: Run, color: str) -> Training:
