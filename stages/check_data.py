@@ -8,9 +8,9 @@ Ends with status 2 if a check found an error.
 from vidpara.check_sources import check_all, check_each
 from vidpara.cli import UserError, main
 from vidpara.config import CheckConfig
-from vidpara.data.clips import workspace
 from vidpara.data.episode import Episode
 from vidpara.data.finding import Finding
+from vidpara.data.split import workspace
 from vidpara.heads.pixel import PixelHead
 from vidpara.report import data_page, sanity
 

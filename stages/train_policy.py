@@ -9,8 +9,8 @@ from vidpara import build, memory
 from vidpara.build_data import build_data
 from vidpara.cli import dump, main
 from vidpara.config import TrainPolicyConfig
-from vidpara.data.clips import workspace
 from vidpara.data.sources import read_sources
+from vidpara.data.split import workspace
 from vidpara.evaluation.evaluators import ActionErrors, ImaginedPlans, Strips
 from vidpara.hub import prepare_push, push
 from vidpara.run_folder import save_card, save_policy

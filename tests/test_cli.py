@@ -120,6 +120,11 @@ def test_hyphens_and_equals_signs_are_accepted_in_flags():
     assert cli.load(EvaluateConfig, ["--scene.image-size=64"]).scene.image_size == 64
 
 
+@pytest.mark.parametrize("word", ["true", "True"])
+def test_booleans_are_spelled_as_in_yaml_or_as_in_python(word: str):
+    assert cli.load(EvaluateConfig, ["--held_out", word, "--cuda_graph=False"]).held_out
+
+
 def test_an_empty_file_changes_nothing(write: Write):
     assert cli.load(EvaluateConfig, [write("empty.yaml", "# nothing yet\n")]) == EvaluateConfig()
 

@@ -159,7 +159,7 @@ def test_published_files_say_the_same_without_our_additions(rollouts, tmp_path):
 
 
 def test_recorded_points_lie_in_the_image_and_survive_the_round_trip(rollouts):
-    from vidpara.data.clips import workspace
+    from vidpara.data.split import workspace
 
     episodes = read_episodes(rollouts)
     config = TrainPolicyConfig().policy.head

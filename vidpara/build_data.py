@@ -11,10 +11,11 @@ from torch.utils.data import Dataset, Subset
 
 from vidpara.cli import UserError
 from vidpara.config import DataConfig, TrainPolicyConfig, TrainVideoConfig
-from vidpara.data.clips import Clips, long_enough, split
+from vidpara.data.clips import Clips, long_enough
 from vidpara.data.episode import Episode, readable
 from vidpara.data.shards import cache_source
 from vidpara.data.sources import cache_folder
+from vidpara.data.split import split
 from vidpara.data.team import ALONE, Team
 from vidpara.models.autoencoder import Autoencoder
 from vidpara.training.sampler import Piece, Share

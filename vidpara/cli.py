@@ -58,7 +58,7 @@ def load(schema: type[C], argv: Sequence[str]) -> C:
         key = flag.removeprefix("--").replace("-", "_")
         if key not in known | {"help"}:
             raise UserError(f"unknown flag '{flag}'{nearest(key, known, '--')}")
-    return _in_bounds(_parse(schema, [*given, *argv[len(files) :]]))
+    return _in_bounds(_parse(schema, [*given, *map(_spelled, argv[len(files) :])]))
 
 
 def dump(config: Any) -> str:
@@ -166,6 +166,11 @@ def _parse(schema: type[C], words: list[str]) -> C:
         rule_or_text = itertools.groupby(body, key=lambda line: not line.strip("─╰╯-"))
         found = next((" ".join(lines) for is_rule, lines in rule_or_text if not is_rule), "bad arguments")
         raise UserError(f"{found.rstrip('.')}; see --help") from None
+
+
+def _spelled(word: str) -> str:
+    """YAML's true and false as tyro expects them."""
+    return {"true": "True", "false": "False"}.get(word, word)
 
 
 def _in_bounds(config: C) -> C:

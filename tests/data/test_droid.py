@@ -26,9 +26,9 @@ from tests.data.rollout_files import drift
 from vidpara.build_data import build_clips, build_shares
 from vidpara.cli import UserError
 from vidpara.config import ClipConfig, DataConfig, LeRobotConfig, TrainerConfig
-from vidpara.data.clips import workspace
 from vidpara.data.episode import Episode
 from vidpara.data.sources import read_sources
+from vidpara.data.split import workspace
 from vidpara.evaluation.video import write_mp4
 from vidpara.models.autoencoder import Pixels
 from vidpara.models.image_encoder import ZeroContext

@@ -21,10 +21,11 @@ from tests.data.rollout_files import FRAMES, SIZE, write
 from vidpara.cli import UserError
 from vidpara.config import ClipConfig, DataConfig
 from vidpara.data import latents
-from vidpara.data.clips import Clips, corners_first, split, workspace
+from vidpara.data.clips import Clips
 from vidpara.data.latents import CachedFrames, cache_frames, to_float
 from vidpara.data.rollouts import read_episodes
 from vidpara.data.shards import cache_source
+from vidpara.data.split import corners_first, split, workspace
 from vidpara.models.image_encoder import ZeroContext
 
 

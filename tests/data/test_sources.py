@@ -19,11 +19,12 @@ from vidpara.build_data import build_clips
 from vidpara.cli import UserError, dump, load
 from vidpara.config import CheckConfig, ClipConfig, DataConfig, LeRobotConfig
 from vidpara.data import lerobot
-from vidpara.data.clips import Clips, split, workspace
+from vidpara.data.clips import Clips
 from vidpara.data.episode import Episode
 from vidpara.data.latents import cache_frames, to_float
 from vidpara.data.rollouts import read_actions
 from vidpara.data.sources import cache_folder, read_sources
+from vidpara.data.split import split, workspace
 from vidpara.evaluation.video import write_mp4
 from vidpara.geometry.camera import project
 from vidpara.models.autoencoder import Pixels

@@ -18,8 +18,8 @@ from data.rollout_files import SIZE, write
 
 from vidpara.config import DataConfig
 from vidpara.data import verify_motion
-from vidpara.data.episode import Frames
 from vidpara.data.finding import Finding
+from vidpara.data.frames import Frames
 from vidpara.data.rollouts import read_episodes
 from vidpara.data.sources import read_sources
 from vidpara.data.verify import verify

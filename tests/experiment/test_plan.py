@@ -175,6 +175,17 @@ def test_a_size_of_which_the_file_says_nothing_is_refused(tmp_path: Path):
         plan(found.experiment, ["configs/full.yaml"])
 
 
+def test_a_finished_stage_one_is_taken_as_it_is_and_by_its_content(tmp_path: Path):
+    run = tmp_path / "video"
+    run.mkdir()
+    (run / "config.yaml").write_text("run: video\n")
+    cell = {"files": ["configs/policy/two_stage.yaml"], "set": {"video_run": str(run)}}
+    first = planned(tmp_path, cells={"two_stage": cell})
+    assert {step.stage for step in first.steps.values()} == {"train_policy", "evaluate_policy"}
+    (run / "config.yaml").write_text("run: another\n")
+    assert keys(first, "train_policy") != keys(planned(tmp_path, cells={"two_stage": cell}), "train_policy")
+
+
 def test_a_second_seed_and_another_unet_have_a_stage_one_of_their_own(tmp_path: Path):
     two_stage = {"files": ["configs/policy/two_stage.yaml"], "sweep": {"unet.channels": [[8, 16], [16, 32]]}}
     found = planned(tmp_path, cells={"two_stage": two_stage})
@@ -297,7 +308,7 @@ def test_a_given_policy_is_only_evaluated(tmp_path: Path):
     assert [step.stage for step in found.steps.values()] == ["evaluate_policy"]
     (step,) = found.steps.values()
     assert step.words[step.words.index("--policy") + 1] == policy
-    with pytest.raises(UserError, match="not a finished policy"):
+    with pytest.raises(UserError, match="no finished policy and no weights"):
         planned(tmp_path, cells={"given": {"policy": "checkpoints/absent"}})
 
 

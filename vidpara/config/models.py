@@ -27,7 +27,7 @@ class ImageEncoderConfig:
 
 @dataclass(frozen=True)
 class UNetConfig:
-    """UNetSpatioTemporalConditionModel; the defaults are the pocket size."""
+    """UNetSpatioTemporalConditionModel; the defaults are small, configs/pocket.yaml is smaller."""
 
     weights: str | None = None
     """A diffusers UNet folder, a whole pipeline folder, or a hub id; None starts from random weights."""
@@ -71,7 +71,7 @@ class DiffusionConfig:
 
 @dataclass(frozen=True)
 class ViTConfig:
-    """DINOv3ViTModel; the defaults are the pocket size."""
+    """DINOv3ViTModel; the defaults are small, configs/pocket_image.yaml is the pocket size."""
 
     weights: str | None = None
     """A DINOv3 folder or hub id (facebook/dinov3-vits16-pretrain-lvd1689m); None starts from random weights."""

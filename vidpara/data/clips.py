@@ -13,22 +13,11 @@ import torch
 from torch.utils.data import Dataset
 
 from vidpara.cli import UserError
-from vidpara.config import ClipConfig, DataConfig
+from vidpara.config import ClipConfig
 from vidpara.data.episode import Episode
 from vidpara.data.latents import CachedFrames
 from vidpara.data.transforms import random_shift
-from vidpara.types import Actions, Batch, Float, Start, Tensor, Workspace
-
-MARGIN = 0.02
-"""Metres added to the workspace on each side, so that no end-effector position falls on its border."""
-
-
-class Split(NamedTuple):
-    """Whose actions are trained on, whose video alone may be, and who is held out from both."""
-
-    training: list[Episode]
-    unlabelled: list[Episode]
-    held_out: list[Episode]
+from vidpara.types import Actions, Batch, Start
 
 
 class Span(NamedTuple):
@@ -123,111 +112,3 @@ def long_enough(episode: Episode, clip: ClipConfig) -> Episode:
             "--data.on_error skip"
         )
     return episode
-
-
-def split(episodes: Sequence[Episode], config: DataConfig) -> Split:
-    """The last `validation_demos` are held out, of each source in proportion; of the rest `demos` train and the others
-    are left out.
-
-    Only episodes with labels count as demos, as long as there are any; those without are left out beside them.
-
-    Raises:
-        UserError: too few demos, or (with `out_of_view: error`) an end effector outside the image.
-    """
-    videos = [episode for episode in episodes if not episode.labelled]
-    demos = [episode for episode in episodes if episode.labelled] or videos
-    if not 1 <= config.validation_demos < len(demos):
-        raise UserError(
-            f"the rollouts hold {len(demos)} demos, of which {config.validation_demos} are for validation; "
-            "leave at least one demo on each side (--data.validation_demos)"
-        )
-    if config.out_of_view == "error":
-        for episode in demos:
-            if episode.labelled and not episode.in_view.all():
-                frame = int(episode.in_view.logical_not().nonzero()[0])
-                u, v = episode.pixel[frame].tolist()
-                raise UserError(
-                    f"{episode.source}: {episode.name}: the end effector is outside the image at frame {frame} "
-                    f"(pixel {u:.0f}, {v:.0f}); set --data.out_of_view mask to train without such steps"
-                )
-    out = _last_of_each_source(demos, config.validation_demos)
-    training = [demo for i, demo in enumerate(demos) if i not in out]
-    if config.demos > len(training):
-        raise UserError(
-            f"data.demos asks for {config.demos} training demos, the rollouts hold {len(training)}"
-        )
-    held_out = [demo for i, demo in enumerate(demos) if i in out]
-    chosen = list(range(config.demos or len(training)))
-    if config.choose == "corners" and config.demos:
-        places = torch.stack([episode.grasp for episode in training])
-        chosen = corners_first(places, config.demos)
-    others = sorted(set(range(len(training))) - set(chosen))
-    left_out = [training[i] for i in others] + (videos if demos[0].labelled else [])
-    return Split([training[i] for i in chosen], left_out, held_out)
-
-
-def _last_of_each_source(demos: Sequence[Episode], count: int) -> set[int]:
-    """Indices of `count` demos: the last ones of each source, as many as its share of all (largest remainders first,
-    of equal ones the last source's), and never all of a source as long as another has two.
-    """
-    of_source: dict[Path, list[int]] = {}
-    for index, demo in enumerate(demos):
-        of_source.setdefault(demo.source, []).append(index)
-    share = {source: count * len(own) / len(demos) for source, own in of_source.items()}
-    taken = {source: int(share[source]) for source in of_source}
-    while sum(taken.values()) < count:
-        left = {each: (taken[each] + 1 < len(of_source[each]), share[each] - taken[each]) for each in taken}
-        taken[max(reversed(left), key=lambda each: left[each])] += 1
-    return {index for source, own in of_source.items() for index in own[len(own) - taken[source] :]}
-
-
-def corners_first(places: Float[Tensor, "n 2"], count: int) -> list[int]:
-    """Indices of `count` places (metres) that cover the table: those nearest to the four corners of their bounding box,
-    then, one by one, whichever is farthest from all that are chosen (Gonzalez 1985).
-    """
-    low, high = places.amin(0), places.amax(0)
-    corners = torch.cartesian_prod(*torch.stack([low, high], dim=1))
-    chosen = list(dict.fromkeys(torch.cdist(corners, places).argmin(1).tolist()))[:count]
-    away = torch.cdist(places, places[chosen]).amin(1)
-    while len(chosen) < count:
-        away[chosen] = -1.0  # not again, where others stand at the same place
-        chosen.append(int(away.argmax()))
-        away = torch.minimum(away, (places - places[chosen[-1]]).norm(dim=1))
-    return chosen
-
-
-def workspace(episodes: Sequence[Episode], box: Sequence[float] | None = None) -> Workspace:
-    """Image size, range of the end effector's positions, and the gripper's rotation at the start, where that is known.
-
-    The range is `box` (lowest x, y, z in metres, then the highest), or what the episodes cover and a little more.
-
-    Raises:
-        UserError: the images differ in size, no episode has labels, or positions lie outside the box.
-    """
-    sizes = {episode.image_size for episode in episodes}
-    if len(sizes) > 1:
-        raise UserError(
-            f"the sources mix image sizes {sorted(sizes)} (rows, columns); resize all of them with --data.size"
-        )
-    acting = [episode for episode in episodes if episode.labelled]
-    if not acting:
-        raise UserError(
-            f"{episodes[0].source} holds video without poses and camera parameters, which a policy is trained on; "
-            "add a source that has them (--data.rollouts), or give the camera with --data.cameras"
-        )
-    positions = torch.cat([episode.position for episode in acting])
-    low, high = positions.amin(0) - MARGIN, positions.amax(0) + MARGIN
-    if box is not None:
-        seen, (low, high) = (low + MARGIN, high - MARGIN), torch.tensor(box).view(2, 3)
-        if not bool((low < high).all() and (low <= seen[0]).all() and (seen[1] <= high).all()):
-            raise UserError(
-                f"data.workspace {tuple(box)} does not hold the end effector, which is between "
-                f"{_metres(seen[0])} and {_metres(seen[1])}; give the lowest x, y, z, then the highest"
-            )
-    turned = next((episode for episode in acting if episode.has_rotation), acting[0])
-    home = tuple(tuple(row) for row in turned.rotation[0].tolist())
-    return Workspace(sizes.pop(), tuple(low.tolist()), tuple(high.tolist()), home)
-
-
-def _metres(point: Tensor) -> str:
-    return ", ".join(f"{value:.3f}" for value in point.tolist())

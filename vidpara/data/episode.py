@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, NamedTuple, Protocol, TypeVar, runtime_checkable
+from typing import Literal, NamedTuple, TypeVar
 
 import numpy as np
 import torch
 
 from vidpara.cli import UserError
+from vidpara.data.frames import Chosen, Frames
 from vidpara.geometry.camera import inside, project, resize_camera, resize_images
-from vidpara.types import Bool, Camera, Float, Int, UInt8
+from vidpara.types import Bool, Camera, Float, UInt8
 
 OnError = Literal["error", "skip"] | list[UserError]
 """What becomes of what cannot be read: it ends the reading, is named and left out, or left out and kept in a list."""
@@ -27,22 +27,6 @@ OPEN = 0.9
 """Share of its final opening from which the gripper counts as open."""
 
 
-@runtime_checkable
-class Frames(Protocol):
-    """Where the frames of one episode are read from."""
-
-    @property
-    def file(self) -> Path: ...
-
-    def read(self, moments: Sequence[int]) -> UInt8[np.ndarray, "n h w 3"]:
-        """The frames of these moments, upright, in the size they are stored in."""
-        ...
-
-    def fingerprint(self) -> str:
-        """Text that changes when the pictures do, read without opening them."""
-        ...
-
-
 class Poses(NamedTuple):
     """What the robot does in an episode, in the camera's world: metres; gripper 0 open, 1 closed."""
 
@@ -52,24 +36,6 @@ class Poses(NamedTuple):
     gripper: Float[torch.Tensor, "T"]
     has_rotation: bool = True
     """Whether it was recorded; the rotations stand for nothing if not."""
-
-
-@dataclass(frozen=True)
-class Chosen:
-    """Some moments of other frames, in any order."""
-
-    frames: Frames
-    moments: Int[np.ndarray, "T"]
-
-    @property
-    def file(self) -> Path:
-        return self.frames.file
-
-    def read(self, moments: Sequence[int]) -> UInt8[np.ndarray, "n h w 3"]:
-        return self.frames.read(self.moments[np.asarray(moments)].tolist())
-
-    def fingerprint(self) -> str:
-        return f"{self.frames.fingerprint()} {hashlib.sha256(self.moments.tobytes()).hexdigest()[:16]}"
 
 
 @dataclass(frozen=True)
@@ -104,6 +70,11 @@ class Episode:
 
     def __len__(self) -> int:
         return len(self.position)
+
+    @property
+    def origin(self) -> Frames:
+        """All frames of the file, of which the episode may have chosen some."""
+        return self.frames.frames if isinstance(self.frames, Chosen) else self.frames
 
     @property
     def rate(self) -> float:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from vidpara.cli import UserError
 from vidpara.data.ahead import ahead
-from vidpara.data.episode import Chosen, Episode
+from vidpara.data.episode import Episode
 from vidpara.data.finding import Finding
 from vidpara.data.video import Header, VideoFrames, header, upright_size
 
@@ -37,8 +37,7 @@ def check(episodes: Sequence[Episode]) -> list[Finding]:
 
 
 def _video(episode: Episode) -> VideoFrames | None:
-    frames = episode.frames.frames if isinstance(episode.frames, Chosen) else episode.frames
-    return frames if isinstance(frames, VideoFrames) else None
+    return episode.origin if isinstance(episode.origin, VideoFrames) else None
 
 
 def _header(file: Path) -> Header | UserError:

@@ -21,7 +21,8 @@ from huggingface_hub import snapshot_download
 from vidpara.cli import UserError
 from vidpara.config import DataConfig
 from vidpara.data.ahead import ahead
-from vidpara.data.episode import Episode, Frames, OnError, labelled, readable, video_only
+from vidpara.data.episode import Episode, OnError, labelled, readable, video_only
+from vidpara.data.frames import Frames
 from vidpara.data.lerobot_columns import camera_of, columns_of, poses_of
 from vidpara.data.lerobot_meta import INFO, Dataset, Entry, read_entries, read_info
 from vidpara.data.parquet import ParquetFrames, read_table, values

@@ -15,7 +15,7 @@ import torch
 
 from vidpara.cli import UserError
 from vidpara.data import published
-from vidpara.data.episode import Chosen, Episode, Frames, OnError, Poses, labelled, once, readable
+from vidpara.data.episode import Episode, OnError, Poses, labelled, once, readable
 from vidpara.types import Camera, Float, UInt8
 
 SUFFIXES = (".hdf5", ".h5")
@@ -93,18 +93,14 @@ def files_in(folder: Path) -> list[Path]:
 
 def is_stored(episode: Episode) -> bool:
     """Whether an episode was read from a LIBERO file."""
-    return isinstance(_frames(episode), RolloutFrames)
+    return isinstance(episode.origin, RolloutFrames)
 
 
 def stored(episode: Episode) -> RolloutFrames:
     """The LIBERO file and demo that an episode was read from."""
-    frames = _frames(episode)
+    frames = episode.origin
     assert isinstance(frames, RolloutFrames), f"{episode.name} is of no LIBERO file"
     return frames
-
-
-def _frames(episode: Episode) -> Frames:
-    return episode.frames.frames if isinstance(episode.frames, Chosen) else episode.frames
 
 
 def demo_names(path: Path) -> list[str]:

@@ -26,7 +26,7 @@ BATCH = 16
 
 
 class ActionErrors:
-    """Medians over validation clips and action steps: pixels, metres of height and of position, gripper closing.
+    """Medians over validation clips and steps: pixels, metres of height and of position; the mean of gripper closing.
 
     Of the position also what nine of ten stay below: a policy that goes the wrong way from the start, and is precise
     everywhere else, has a good median. Nothing where no step has a label.

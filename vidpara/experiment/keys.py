@@ -39,9 +39,9 @@ def changed(config: Any) -> dict[str, Any]:
     return {name: value for name, value in found.items() if value != {}}
 
 
-def contents(config: Any, collected: bool) -> list[str]:
+def contents(config: Any, collected: bool, given: bool = False) -> list[str]:
     """Digests of what a stage's settings name by path: its data, unless they are `collected` first, and what describes
-    them; cameras; weights that are a folder here.
+    them; cameras; weights that are a folder here; its stage one, if that is `given` and no step before it.
     """
     found: list[str] = []
     if data := getattr(config, "data", None):
@@ -53,6 +53,8 @@ def contents(config: Any, collected: bool) -> list[str]:
     for section in ("unet", "autoencoder", "image_encoder", "vit"):
         weights = getattr(getattr(config, section, None), "weights", None)
         found += [digest_folder(Path(weights))] if weights and Path(weights).is_dir() else []
+    if given and (run := getattr(config, "video_run", None)):
+        found.append(digest_folder(run))
     return found
 
 

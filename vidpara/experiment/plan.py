@@ -155,10 +155,12 @@ class _Planner:
         return [*trained, step]
 
     def _training(self, name: str, recipe: CellRecipe, settings: Mapping[str, Any]) -> list[Step]:
-        """The steps up to the policy: rollouts, and stage one where the recipe starts from it."""
+        """The steps up to the policy: rollouts, and stage one where the recipe starts from it and names no finished
+        one (`video_run`).
+        """
         before = [self.collected] if self.collected else []
         words = (*recipe.files, *self._overlays(recipe), *cli.flags(settings), *self._rollouts())
-        if self._load("train_policy", words, name).video_run is not None:
+        if self._load("train_policy", words, name).video_run is not None and "video_run" not in settings:
             before.append(self._video(settings, before))
             words = (*words, "--video_run", str(before[-1].folder))
         return [*before, self._run(name, "train_policy", words, before, "workspace.json")]
@@ -212,7 +214,8 @@ class _Planner:
         self, stage: str, words: Sequence[str], name: str, needs: Sequence[Step], content: str = ""
     ) -> str:
         config = self._load(stage, words, name)
-        contents = keys.contents(config, collected=self.collected is not None)
+        given = stage == "train_policy" and not any(step.stage == "train_video" for step in needs)
+        contents = keys.contents(config, collected=self.collected is not None, given=given)
         return keys.key(stage, config, [step.key for step in needs], [*contents, content])
 
     def _load(self, stage: str, words: Sequence[str], name: str) -> Any:

@@ -11,8 +11,8 @@ from typing import Any
 
 from vidpara.cli import UserError
 from vidpara.config import DataConfig, ReportConfig
-from vidpara.data.clips import split
 from vidpara.data.sources import read_sources
+from vidpara.data.split import split
 from vidpara.evaluation import recording, results
 from vidpara.evaluation.results import Results
 from vidpara.experiment.execute import seconds

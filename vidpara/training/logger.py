@@ -1,4 +1,4 @@
-"""Metrics of one run: `metrics.jsonl`, Weights & Biases, and the losses that wait on the device to be read."""
+"""Metrics of one run: `metrics.jsonl` and Weights & Biases."""
 
 from __future__ import annotations
 
