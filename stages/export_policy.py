@@ -1,4 +1,5 @@
-"""Copy a finished policy run's weights, in half precision, into a folder small enough to share.
+"""Copy a finished run's weights, in half precision, into a folder small enough to share: a policy, or stage one's video
+model.
 
 python stages/export_policy.py --run runs/two_stage --output checkpoints/pocket_two_stage
 """
@@ -7,13 +8,18 @@ import shutil
 
 from vidpara.cli import main
 from vidpara.config import ExportConfig
-from vidpara.run_folder import load_policy, read_workspace, save_policy
+from vidpara.run_folder import load_policy, load_video, read_workspace, save_policy, save_video
 
 
 def run(config: ExportConfig, argv: list[str]) -> None:
-    policy = load_policy(config.run).half()
-    config.output.mkdir(parents=True, exist_ok=True)
-    save_policy(config.output, policy, read_workspace(config.run))
+    if (config.run / "unet").is_dir() and not (config.run / "head.safetensors").is_file():
+        video, *encoders = load_video(config.run)
+        config.output.mkdir(parents=True, exist_ok=True)
+        save_video(config.output, video.half(), *(encoder.half() for encoder in encoders))
+    else:
+        policy = load_policy(config.run).half()
+        config.output.mkdir(parents=True, exist_ok=True)
+        save_policy(config.output, policy, read_workspace(config.run))
     shutil.copy(config.run / "config.yaml", config.output)
     size = sum(path.stat().st_size for path in config.output.rglob("*") if path.is_file())
     print(f"{config.output}: {size / 1e6:.1f} MB")

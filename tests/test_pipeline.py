@@ -13,12 +13,12 @@ import torch
 from diffusers import UNetSpatioTemporalConditionModel
 
 from vidpara.cli import UserError, load
-from vidpara.config import CollectConfig, EvaluateConfig, TrainPolicyConfig, TrainVideoConfig
+from vidpara.config import CollectConfig, EvaluateConfig, ExportConfig, TrainPolicyConfig, TrainVideoConfig
 from vidpara.data.rollouts import read_episodes
 from vidpara.geometry.camera import inside
 from vidpara.heads.pixel import PixelHead
 from vidpara.report.sanity import round_trip
-from vidpara.run_folder import load_policy
+from vidpara.run_folder import load_policy, load_video
 from vidpara.types import Camera, Observation, Start
 
 pytest.importorskip("libero")
@@ -86,6 +86,19 @@ def test_stage_one_trains_resumes_and_shows_generated_clips(video_run):
 def test_a_stage_one_unet_loads_in_diffusers(video_run):
     unet = UNetSpatioTemporalConditionModel.from_pretrained(video_run / "unet")
     assert unet.config.in_channels == 32
+
+
+def test_a_stage_one_run_is_exported_in_half_and_serves_as_before(video_run, tmp_path):
+    exported = tmp_path / "video"
+    stage("export_policy", ExportConfig, ["--run", str(video_run), "--output", str(exported)])
+    size, before = (
+        sum(file.stat().st_size for file in run.glob("unet/*.safetensors")) for run in (exported, video_run)
+    )
+    assert size < 0.6 * before
+    whole, ours = (next(load_video(run)[0].parameters()) for run in (video_run, exported))
+    assert ours.dtype == torch.float32 and torch.equal(ours, whole.half().float())
+    with pytest.raises(UserError, match="is not a finished video run"):
+        load_video(tmp_path)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

@@ -13,12 +13,19 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from safetensors.torch import save_file
 from torch import nn
 
 from vidpara import cli
-from vidpara.build import build_policy, build_reader
+from vidpara.build import (
+    build_autoencoder,
+    build_image_encoder,
+    build_policy,
+    build_reader,
+    build_video_model,
+)
 from vidpara.cli import UserError
 from vidpara.config import AutoencoderConfig, TrainPolicyConfig, TrainVideoConfig
 from vidpara.evaluation.results import write_atomically
@@ -108,15 +115,8 @@ def load_policy(run: Path, denoising_steps: int = 0) -> Policy:
     _complete(run, "config.yaml")
     config = read_config(run)
     _complete(run, BACKBONES[config.policy.kind], "head.safetensors", "workspace.json")
-    saved = AutoencoderConfig(config.autoencoder.kind, str(run / "autoencoder"))
-    image_encoder = config.image_encoder
-    if (run / "image_encoder").is_dir():
-        image_encoder = replace(image_encoder, weights=str(run))
     own = replace(
-        config,
-        autoencoder=saved,
-        image_encoder=image_encoder,
-        unet=replace(config.unet, weights=str(run), lora=0, compile=False),  # adapters were merged
+        _with_own_weights(config, run),
         vit=replace(config.vit, weights=str(run / "vit")),
         policy=replace(config.policy, denoising_steps=denoising_steps or config.policy.denoising_steps),
     )
@@ -130,10 +130,39 @@ def load_policy(run: Path, denoising_steps: int = 0) -> Policy:
     return policy.eval()
 
 
-def _complete(run: Path, *names: str) -> None:
+def load_video(run: Path) -> tuple[VideoModel, Autoencoder, nn.Module]:
+    """A finished stage-one run: the video model, and the autoencoder and image encoder that it was trained with.
+
+    Raises:
+        UserError: the folder is not a finished run.
+    """
+    _complete(run, "config.yaml", "unet", "autoencoder", stage="train_video")
+    config = _with_own_weights(cli.load(TrainVideoConfig, [str(run / "config.yaml")]), run)
+    autoencoder = build_autoencoder(config.autoencoder)
+    model = build_video_model(config.unet, config.diffusion, autoencoder, config.data.clip.frames)
+    return (
+        model,
+        autoencoder,
+        build_image_encoder(config.image_encoder, model.unet.config.cross_attention_dim),
+    )
+
+
+def _with_own_weights(config: Any, run: Path) -> Any:
+    """A stage's configuration with the run's own weights in the place of those that it began from."""
+    whole = (run / "image_encoder").is_dir()
+    return replace(
+        config,
+        autoencoder=AutoencoderConfig(config.autoencoder.kind, str(run / "autoencoder")),
+        image_encoder=replace(config.image_encoder, weights=str(run)) if whole else config.image_encoder,
+        unet=replace(config.unet, weights=str(run), lora=0, compile=False),  # adapters were merged
+    )
+
+
+def _complete(run: Path, *names: str, stage: str = "train_policy") -> None:
     if missing := [name for name in names if not (run / name).exists()]:
+        kind = stage.removeprefix("train_")
         raise UserError(
-            f"{run} is not a finished policy run ({missing[0]} is missing); train it with stages/train_policy.py"
+            f"{run} is not a finished {kind} run ({missing[0]} is missing); train it with stages/{stage}.py"
         )
 
 

@@ -142,7 +142,10 @@ def summed(path: Path, folder: Path, url: str) -> float:
 def test_processes_that_start_at_once_read_the_same(path, tmp_path):
     """Four that share a disk and a store, none of them told of the others."""
     folder, url = tmp_path / "cache", f"file://{tmp_path}/store"
-    one_thread = {"initializer": torch.set_num_threads, "initargs": (1,)}  # a fork has none of its parent's to wait for
+    one_thread = {
+        "initializer": torch.set_num_threads,
+        "initargs": (1,),
+    }  # a fork has none of its parent's to wait for
     with ProcessPoolExecutor(4, get_context("fork"), **one_thread) as pool:
         sums = list(pool.map(summed, [path] * 4, [folder] * 4, [url] * 4))
     assert len(set(sums)) == 1 and sums[0] == summed(path, tmp_path / "alone", "")

@@ -168,6 +168,7 @@ class ExportConfig:
     """`stages/export_policy.py`: a finished run's weights in half precision."""
 
     run: Path = Path("runs/two_stage")
+    """A policy, or a video model of stage one."""
     output: Path = Path("checkpoints/policy")
 
 
