@@ -119,8 +119,8 @@ def _evaluate(
         _run_episodes(again, again, config, reply, make, done, log)
     if config.failures and not failures:
         recording.failures_path(config.output).unlink(missing_ok=True)  # of an earlier evaluation
-    anew = True  # which episodes an earlier film shows is not known
-    _film(recording.failures_path(config.output), failures, anew, config.output, done)
+    # always anew: which episodes an earlier film shows is not known
+    _film(recording.failures_path(config.output), failures, True, config.output, done)
     found = [done[index] for index in range(config.episodes)]
     return log.finish(found, words, {**measured, **reply.measured()})
 
