@@ -17,7 +17,7 @@ STAGES = sorted((ROOT / "stages").glob("*.py"))
 LAYERS: tuple[set[str], ...] = (
     {"config"},
     {"cli"},
-    {"types", "exclusive", "cores", "versions"},
+    {"types", "exclusive", "files", "cores", "versions"},
     {"geometry"},
     {"data", "models", "heads", "simulation", "model_card"},
     {"policy"},
@@ -68,7 +68,16 @@ def test_imports_go_one_way(path: Path):
 
 @pytest.mark.parametrize("path", sorted((ROOT / "vidpara/training").glob("*.py")), ids=name)
 def test_training_knows_only_a_module_whose_forward_returns_named_losses(path: Path):
-    assert units_used(path) <= {"training", "types", "config", "cli", "exclusive", "cores", "versions"}
+    assert units_used(path) <= {
+        "training",
+        "types",
+        "config",
+        "cli",
+        "exclusive",
+        "files",
+        "cores",
+        "versions",
+    }
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "vidpara/evaluation").glob("*.py")), ids=name)

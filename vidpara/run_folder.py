@@ -28,7 +28,7 @@ from vidpara.build import (
 )
 from vidpara.cli import UserError
 from vidpara.config import AutoencoderConfig, TrainPolicyConfig, TrainVideoConfig
-from vidpara.evaluation.results import write_atomically
+from vidpara.files import beside, write_atomically
 from vidpara.model_card import model_card
 from vidpara.models.autoencoder import Autoencoder, SVDAutoencoder
 from vidpara.models.diffusion import scheduler
@@ -73,11 +73,8 @@ def save_video(run: Path, model: VideoModel, autoencoder: Autoencoder, image_enc
 
 def _put(folder: Path, write: Callable[[Path], object]) -> None:
     """What `write` puts into a folder, under this name as soon as it is whole: it says that the run has finished."""
-    beside = folder.with_name(f"{folder.name}.part")
-    shutil.rmtree(beside, ignore_errors=True)
-    write(beside)
-    shutil.rmtree(folder, ignore_errors=True)
-    beside.replace(folder)
+    with beside(folder) as part:
+        write(part)
 
 
 def _link(source: str, target: str) -> None:

@@ -43,20 +43,6 @@ def test_a_results_file_has_the_agreed_keys_and_they_add_up(tmp_path: Path):
     assert {"start", "outcome", "steps"} <= content["outcomes"][0].keys()
 
 
-def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    target = tmp_path / "a.json"
-    results.write_atomically(target, b"old")
-
-    def full(descriptor: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(results.os, "fsync", full)
-    with pytest.raises(OSError, match="No space"):
-        results.write_atomically(target, b"new")
-    assert target.read_bytes() == b"old"
-    assert list(tmp_path.iterdir()) == [target]
-
-
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -14,6 +14,7 @@ from typing import Any, Literal
 from torch import nn
 
 from vidpara.data.episode import Episode
+from vidpara.files import write_atomically
 
 Shapes = list[list[int]]
 """Of one frame's latents and context tokens."""
@@ -101,6 +102,4 @@ def _together(path: Path, kind: str) -> dict[str, Any]:
 
 
 def write(path: Path, content: Mapping[str, Any]) -> None:
-    beside = path.with_suffix(".part")
-    beside.write_text(json.dumps(content))
-    os.replace(beside, path)
+    write_atomically(path, json.dumps(content).encode())

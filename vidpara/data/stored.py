@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from vidpara.cli import MissingError, UserError
 from vidpara.data.published import camera_of
 from vidpara.data.rollouts import open_file
 from vidpara.data.write_rollouts import write_images
+from vidpara.files import beside
 from vidpara.types import StoredDemo, UInt8
 
 ARRAYS = {
@@ -64,8 +64,7 @@ def write_rendered(
 
     Cameras that move with the robot have images and no parameters.
     """
-    unfinished = part.with_suffix(".part")
-    with open_file(source) as file, h5py.File(unfinished, "w") as written:
+    with beside(part) as unfinished, open_file(source) as file, h5py.File(unfinished, "w") as written:
         written.attrs.update(_attributes(file["data"].attrs, *next(iter(images.values())).shape[1:3]))
         before, demo = file["data"][stored.name], written.create_group("demo")
         demo.attrs.update(before.attrs)
@@ -80,7 +79,6 @@ def write_rendered(
                 continue
             for key, matrix in seen_by._asdict().items():
                 demo[f"camera/{camera}/{key}"] = matrix.double().numpy()
-    os.replace(unfinished, part)
 
 
 def _copy(before: h5py.Group, after: h5py.Group, left_out: Callable[[str], bool]) -> None:

@@ -7,8 +7,6 @@ frame. So actions move up by one row, and the last row's is to stay where one is
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -24,6 +22,7 @@ from vidpara.cli import UserError
 from vidpara.config import ExportLeRobotConfig
 from vidpara.data.episode import Episode
 from vidpara.data.rollouts import read_actions, read_fingers
+from vidpara.files import beside
 from vidpara.types import Float, UInt8
 
 STATE = ("x", "y", "z", "axis_angle_x", "axis_angle_y", "axis_angle_z", "finger_left", "finger_right")
@@ -63,8 +62,6 @@ def write_dataset(episodes: Sequence[Episode], config: ExportLeRobotConfig) -> i
         raise UserError(f"{config.output} exists; remove it or give another --output")
     if size[0] % 2 or size[1] % 2:
         raise UserError(f"videos take even sizes, the images have {size} rows and columns; set --size")
-    unfinished = config.output.with_name(f"{config.output.name}.part")
-    shutil.rmtree(unfinished, ignore_errors=True)
     vectors = {
         "observation.state": list(STATE),
         "action": list(ACTION),
@@ -73,14 +70,14 @@ def write_dataset(episodes: Sequence[Episode], config: ExportLeRobotConfig) -> i
     }
     key = f"observation.images.{config.camera}"
     tasks = list(dict.fromkeys(episode.task for episode in episodes))
-    facts = [*_write_episodes(unfinished, episodes, tasks, key, list(vectors), config)]
-    _write_table(unfinished / EPISODES, pa.Table.from_pylist(facts))
-    _write_tasks(unfinished / "meta/tasks.parquet", tasks)
     total = sum(len(episode) for episode in episodes)
     counts = {"total_episodes": len(episodes), "total_frames": total, "total_tasks": len(tasks)}
-    _write_json(unfinished / "meta/info.json", _info(vectors, key, size, counts, config.fps))
-    _write_json(unfinished / "meta/stats.json", _together(facts))
-    os.replace(unfinished, config.output)
+    with beside(config.output) as part:
+        facts = [*_write_episodes(part, episodes, tasks, key, list(vectors), config)]
+        _write_table(part / EPISODES, pa.Table.from_pylist(facts))
+        _write_tasks(part / "meta/tasks.parquet", tasks)
+        _write_json(part / "meta/info.json", _info(vectors, key, size, counts, config.fps))
+        _write_json(part / "meta/stats.json", _together(facts))
     return total
 
 

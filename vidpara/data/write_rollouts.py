@@ -8,7 +8,6 @@ demo's intrinsics and pose, and `obs/site_pos`, `obs/site_ori` the frame in whic
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -17,16 +16,15 @@ import numpy as np
 
 from vidpara.cli import UserError
 from vidpara.data.rollouts import open_file
+from vidpara.files import beside
 from vidpara.types import Demonstration, UInt8
 
 
 def write_part(path: Path, demo: Demonstration) -> None:
     """One demo in a file of its own; it appears under its name only when it is complete."""
-    unfinished = path.with_suffix(".part")
-    with h5py.File(unfinished, "w") as file:
+    with beside(path) as part, h5py.File(part, "w") as file:
         file.attrs.update(demo.task)
         _write(file.create_group("demo"), demo)
-    os.replace(unfinished, path)
 
 
 def _write(group: h5py.Group, demo: Demonstration) -> None:
@@ -75,9 +73,8 @@ def join(output: Path, parts: Mapping[str, Path], attributes: Mapping[str, objec
     """Join the parts, named as they are to be called, to `output`, which appears only when it is complete; returns the
     number of steps. `attributes` are added to what the parts say of their file.
     """
-    unfinished = output.with_name(f"{output.name}.part")
     total = 0
-    with h5py.File(unfinished, "w") as file:
+    with beside(output) as unfinished, h5py.File(unfinished, "w") as file:
         data = file.create_group("data")
         for name, part in parts.items():
             with h5py.File(part, "r") as source:
@@ -85,7 +82,6 @@ def join(output: Path, parts: Mapping[str, Path], attributes: Mapping[str, objec
                 total += len(source["demo/actions"])
                 data.attrs.update(source.attrs)
         data.attrs.update({"num_demos": len(parts), "total": total, **attributes})
-    os.replace(unfinished, output)
     return total
 
 

@@ -13,6 +13,7 @@ from vidpara.cli import UserError
 from vidpara.config import EvaluateConfig
 from vidpara.evaluation import results
 from vidpara.evaluation.results import EpisodeRecord, Results
+from vidpara.files import write_atomically
 from vidpara.simulation import scene
 from vidpara.versions import versions
 
@@ -49,7 +50,7 @@ class EpisodeLog:
             return done
         whole, _, torn = self.path.read_text().rpartition("\n")
         if torn:  # killed while appending: drop the torn line, its episode runs again
-            results.write_atomically(self.path, f"{whole}\n".encode() if whole else b"")
+            write_atomically(self.path, f"{whole}\n".encode() if whole else b"")
         lines = [json.loads(line) for line in whole.splitlines()]
         if lines:
             self._check(self.path, lines[0]["config"], lines[0]["policy"])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from torch import nn
 from vidpara.cli import UserError
 from vidpara.evaluation.rollout import Outcome
 from vidpara.evaluation.statistics import Paired, mcnemar, wilson
+from vidpara.files import write_atomically
 from vidpara.types import EpisodeStart
 
 KEYS = (
@@ -171,21 +171,6 @@ def episode(entry: Mapping[str, Any]) -> EpisodeRecord:
         seconds,
         entry.get("away"),
     )
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Replace `path` with `content` in one step: a full disk or a kill leaves the old file, never half of the new."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.part")
-    try:
-        with part.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    except OSError:
-        part.unlink(missing_ok=True)
-        raise
 
 
 def fingerprint(module: nn.Module) -> str:

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from matplotlib import colormaps
 
+from vidpara.files import beside
 from vidpara.types import Float, UInt8
 
 HEAT = (255 * colormaps["magma"](np.linspace(0.25, 1.0, 256))[:, :3]).astype(np.float32)
@@ -19,23 +20,18 @@ HEAT = (255 * colormaps["magma"](np.linspace(0.25, 1.0, 256))[:, :3]).astype(np.
 
 def write_mp4(target: Path, images: Iterable[UInt8[np.ndarray, "h w 3"]], fps: int, crf: int) -> None:
     """H.264 that browsers play; written whole or not at all. Rows and columns must be even."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_suffix(".part")
-    try:
-        with av.open(str(part), "w", format="mp4", options={"movflags": "+faststart"}) as container:
-            stream = None
-            for image in images:
-                if stream is None:
-                    stream = container.add_stream(
-                        "libx264", rate=fps, options={"crf": str(crf), "preset": "medium"}
-                    )
-                    stream.height, stream.width, stream.pix_fmt = *image.shape[:2], "yuv420p"
-                container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
-            if stream is not None:
-                container.mux(stream.encode())
-        part.replace(target)
-    finally:
-        part.unlink(missing_ok=True)
+    faststart = {"movflags": "+faststart"}
+    with beside(target) as part, av.open(str(part), "w", format="mp4", options=faststart) as container:
+        stream = None
+        for image in images:
+            if stream is None:
+                stream = container.add_stream(
+                    "libx264", rate=fps, options={"crf": str(crf), "preset": "medium"}
+                )
+                stream.height, stream.width, stream.pix_fmt = *image.shape[:2], "yuv420p"
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        if stream is not None:
+            container.mux(stream.encode())
 
 
 def read_mp4(source: Path) -> list[UInt8[np.ndarray, "h w 3"]]:

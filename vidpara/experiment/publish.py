@@ -17,6 +17,7 @@ from vidpara.evaluation import recording, results
 from vidpara.evaluation.results import Results
 from vidpara.experiment.execute import seconds
 from vidpara.experiment.plan import Cell, Plan
+from vidpara.files import write_atomically
 from vidpara.report import figures, study
 from vidpara.report.page import write_page
 from vidpara.run_folder import read_config
@@ -38,14 +39,14 @@ def publish(plan: Plan) -> dict[str, Results]:
     for cell in plan.cells:
         product = plan.steps[cell.steps[-1]].product
         if product.is_file():
-            results.write_atomically(cell.result, product.read_bytes())
+            write_atomically(cell.result, product.read_bytes())
             anew = index.get(cell.name) != _key(plan, cell)
             for film, ending in (
                 (recording.grid_path(product), ".mp4"), (recording.failures_path(product), ".failures.mp4")
             ):  # fmt: skip
                 published_film = cell.result.with_suffix(ending)
                 if film.is_file():
-                    results.write_atomically(published_film, film.read_bytes())
+                    write_atomically(published_film, film.read_bytes())
                 elif anew:  # of another policy
                     published_film.unlink(missing_ok=True)
             if anew or not _training_file(cell).is_file():
@@ -58,7 +59,7 @@ def publish(plan: Plan) -> dict[str, Results]:
         _write(plan, "table.md", "\n".join([*table(found), "", *comparisons(plan, found), ""]))
         studied = [_studied(cell, found[cell.name]) for cell in plan.cells if cell.name in found]
         for name, figure in study.draw(studied).items():
-            results.write_atomically(plan.experiment.results / f"{name}.png", figures.png(figure))
+            write_atomically(plan.experiment.results / f"{name}.png", figures.png(figure))
         _films(plan, found)
         _timings(plan)
         page = _page(plan)
@@ -94,7 +95,7 @@ def _key(plan: Plan, cell: Cell) -> str:
 
 
 def _write(plan: Plan, name: str, text: str) -> None:
-    results.write_atomically(plan.experiment.results / name, text.encode())
+    write_atomically(plan.experiment.results / name, text.encode())
 
 
 def _timings(plan: Plan) -> None:
@@ -208,9 +209,7 @@ def _training(plan: Plan, cell: Cell) -> None:
             trained[stage]["places"] = _places(read_config(folder).data)
     if not trained:
         return
-    results.write_atomically(
-        _training_file(cell), json.dumps(results.portable(trained), indent=1).encode() + b"\n"
-    )
+    write_atomically(_training_file(cell), json.dumps(results.portable(trained), indent=1).encode() + b"\n")
 
 
 @functools.cache

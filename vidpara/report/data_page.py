@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import get_args
 
 from vidpara.data.finding import Finding, Verdict
-from vidpara.evaluation.results import write_atomically
+from vidpara.files import write_atomically
 from vidpara.report.page import media, render
 
 

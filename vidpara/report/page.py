@@ -16,6 +16,7 @@ from vidpara.config import ReportConfig
 from vidpara.evaluation import recording, results
 from vidpara.evaluation.results import Results
 from vidpara.evaluation.statistics import Paired, wilson
+from vidpara.files import write_atomically
 from vidpara.report import figures
 from vidpara.report.runs import Run, read_run
 
@@ -110,7 +111,7 @@ def write_page(config: ReportConfig) -> None:
         pictures=pictures,
         durations=durations,
     )
-    results.write_atomically(config.output, content.encode())
+    write_atomically(config.output, content.encode())
 
 
 def render(template: str, **values: Any) -> str:

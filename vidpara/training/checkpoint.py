@@ -9,7 +9,6 @@ folder without the suffix is always whole.
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 from collections.abc import Mapping
@@ -22,6 +21,7 @@ from torch import Tensor
 
 from vidpara import cli
 from vidpara.cli import UserError
+from vidpara.files import sync
 from vidpara.training.tensor_files import ALONE, Writer, store, stored
 
 FREE_KEYS = frozenset(
@@ -60,7 +60,7 @@ def save(run: Path, checkpoint: Checkpoint, keep: int, writer: Writer = ALONE) -
             part.mkdir(parents=True)
         writer.wait()
         for kind, tensors in checkpoint.tensors.items():
-            _sync(store(part, kind, tensors, writer))
+            sync(store(part, kind, tensors, writer))
         writer.wait()
         if writer.rank > 0:
             return
@@ -78,7 +78,7 @@ def save(run: Path, checkpoint: Checkpoint, keep: int, writer: Writer = ALONE) -
         raise
     _remove(final)
     part.rename(final)
-    _sync(run)
+    sync(run)
     for old in _folders(run)[: -max(1, keep)]:
         _remove(old)
 
@@ -148,7 +148,7 @@ def _describe(part: Path, checkpoint: Checkpoint, writers: int) -> None:
     }
     (part / "state.json").write_text(json.dumps(record, indent=1))
     for name in ("config.yaml", "state.json"):
-        _sync(part / name)
+        sync(part / name)
 
 
 def _folders(run: Path) -> list[Path]:
@@ -163,12 +163,3 @@ def _remove(folder: Path) -> None:
         shutil.rmtree(doomed, ignore_errors=True)
         folder.rename(doomed)
         shutil.rmtree(doomed)
-
-
-def _sync(path: Path) -> None:
-    """Have the system write `path` to the disk, so that a rename never outlives its contents."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

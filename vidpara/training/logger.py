@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import shutil
 import uuid
 from collections.abc import Mapping
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from vidpara.config import TrainerConfig
+from vidpara.files import write_atomically
 
 Metric = float | Path
 
@@ -72,9 +72,7 @@ def _drop_after(file: Path, step: int) -> None:
     if not file.exists():
         return
     kept = [line for line in file.read_text().splitlines() if 0 < _step_of(line) <= step]
-    part = file.with_suffix(".part")
-    part.write_text("".join(f"{line}\n" for line in kept))
-    os.replace(part, file)
+    write_atomically(file, "".join(f"{line}\n" for line in kept).encode())
 
 
 def _step_of(line: str) -> int:

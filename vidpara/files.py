@@ -1,0 +1,52 @@
+"""Files and folders that stand under their name only when they are whole: written beside their place, then renamed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def beside(path: Path) -> Iterator[Path]:
+    """Where to write the file or folder that is to stand at `path`: it takes that name when the block ends.
+
+    If the block fails, what was written is deleted and what stood at `path` stays. One process writes a `path`.
+    """
+    part = path.with_name(f"{path.name}.part")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _remove(part)
+    try:
+        yield part
+        if part.is_dir():
+            _remove(path)  # a folder takes no other's place
+        else:
+            sync(part)
+        os.replace(part, path)
+    except BaseException:
+        _remove(part)
+        raise
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Replace `path` with `content` in one step: a full disk or a kill leaves the old file, never half of the new."""
+    with beside(path) as part:
+        part.write_bytes(content)
+
+
+def sync(path: Path) -> None:
+    """Have the system write `path` to the disk, so that the rename never outlives its content."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
