@@ -48,7 +48,9 @@ def build_data(
     count = config.trainer.batch_size * config.trainer.accumulate * team.num_processes
     expected = first(count)
     check_weights(config.data)
-    training, validation = build_clips(config.data, episodes, autoencoder, image_encoder, team)
+    training, validation = build_clips(
+        config.data, episodes, autoencoder, image_encoder, team, config.trainer.seed
+    )
     shares = build_shares(config.data, training, expected, count - expected, labelled)
     if config.trainer.overfit_one_sample:
         one = Subset(training, [0])
@@ -62,16 +64,17 @@ def build_clips(
     autoencoder: Autoencoder,
     image_encoder: nn.Module,
     team: Team = ALONE,
+    seed: int = 0,
 ) -> tuple[Clips, Subset[Batch]]:
     """Training clips, those without labels last, and evenly spaced validation clips, their latents encoded once by all
-    processes together and cached.
+    processes together and cached. `seed` is the training's.
 
     Raises:
         UserError: the settings do not fit the episodes, or one is shorter than a clip or its frames cannot be read
             (with `on_error: skip` these are left out).
     """
     episodes = list(readable((partial(long_enough, each, config.clip) for each in episodes), config.on_error))
-    parts, cached = split(episodes, config), {}
+    parts, cached = split(episodes, config, seed), {}
     for source in dict.fromkeys(episode.source for episode in episodes):  # whole sources may be left out
         of_source = [episode for episode in episodes if episode.source == source]
         models = [autoencoder, image_encoder]
@@ -80,7 +83,7 @@ def build_clips(
             config.store,
         )  # fmt: skip
     seen = [episode for episode in episodes if episode.name in cached[episode.source]]
-    training, others, held_out = parts if len(seen) == len(episodes) else split(seen, config)
+    training, others, held_out = parts if len(seen) == len(episodes) else split(seen, config, seed)
     unlabelled = [episode for episode in others if config.unlabelled or not episode.labelled]
 
     def clips(chosen: list[Episode], shift: int, without: int) -> Clips:

@@ -6,6 +6,7 @@ real simulator's files go through the same code in tests/test_pipeline.py.
 
 from __future__ import annotations
 
+import copy
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -402,3 +403,16 @@ def test_of_each_source_its_last_demos_are_held_out_in_proportion(path, tmp_path
     assert len(parts.training) == 36 and not set(map(id, parts.training)) & set(map(id, parts.held_out))
     pair = [episodes[0], *episodes[40:43]]
     assert [e.source.name for e in split(pair, DataConfig(validation_demos=2)).held_out] == ["small", "small"]
+
+
+def test_another_seed_trains_on_other_demos_and_holds_the_same_ones_out(path):
+    episodes = [copy.copy(episode) for episode in read_episodes(path) * 8]
+    drawn = [split(episodes, DataConfig(validation_demos=8, demos=4), seed) for seed in (0, 1, 1, 2)]
+    numbers = [
+        [next(i for i, e in enumerate(episodes) if e is demo) for demo in found.training] for found in drawn
+    ]
+    assert numbers[0] == [0, 1, 2, 3]
+    assert numbers[1] == numbers[2] != numbers[3] and len(set(numbers[1])) == 4
+    for found in drawn:
+        assert all(a is b for a, b in zip(found.held_out, drawn[0].held_out, strict=True))
+        assert len(found.training) + len(found.unlabelled) == 16

@@ -312,6 +312,34 @@ def test_a_given_policy_is_only_evaluated(tmp_path: Path):
         planned(tmp_path, cells={"given": {"policy": "checkpoints/absent"}})
 
 
+def recipes(found: Plan, *names: str) -> list[str]:
+    return [cell.recipe for cell in found.cells if cell.name in names]
+
+
+def test_compared_are_recipes_wherever_they_agree_and_cells_by_their_names(tmp_path: Path):
+    cells = {
+        "joint": {**SMALL["cells"]["joint"], "sweep": {"data.demos": [4, 8]}},
+        "two": SMALL["cells"]["joint"],
+        "given": {"policy": "checkpoints/pocket_two_stage"},
+    }
+    pairs = [["joint", "given"], ["joint-demos4", "joint-demos8"], ["joint-demos8", "given"]]
+    found = planned(tmp_path, cells=cells, sweep={}, compare=pairs)
+    assert list(found.pairs) == [
+        ("joint-demos4", "given"),
+        ("joint-demos8", "given"),
+        ("joint-demos4", "joint-demos8"),
+        ("joint-demos8", "given"),
+    ]
+    seeds = {"trainer.seed": [0, 1]}
+    found = planned(
+        tmp_path, cells=cells, sweep=seeds, compare=[["joint", "two"], ["two-seed0", "two-seed1"]]
+    )
+    assert list(found.pairs) == [
+        *((f"joint-seed{seed}-demos{demos}", f"two-seed{seed}") for seed in (0, 1) for demos in (4, 8)),
+        ("two-seed0", "two-seed1"),
+    ]
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -343,5 +371,5 @@ def test_a_wrong_file_is_one_clear_error(tmp_path: Path, change: dict[str, objec
 )
 def test_every_shipped_experiment_is_valid(path: Path):
     found = plan(read(path))
-    for a, b in found.experiment.compare:
-        assert {a, b} <= set(found.experiment.cells)
+    for pair in found.experiment.compare:
+        assert any(set(pair) <= {one, other, *recipes(found, one, other)} for one, other in found.pairs), pair

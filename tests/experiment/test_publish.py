@@ -12,7 +12,7 @@ import pytest
 from vidpara.evaluation import recording, results
 from vidpara.evaluation.results import EpisodeRecord, Results
 from vidpara.evaluation.video import write_mp4
-from vidpara.experiment import publish
+from vidpara.experiment import publish, tables, trained
 from vidpara.experiment.declare import CellRecipe, Experiment, Recipe
 from vidpara.experiment.plan import Cell, Plan, Step
 from vidpara.types import EpisodeStart
@@ -61,10 +61,9 @@ def finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Plan:
         Cell("joint-seed1", "joint", {}, "", (missing.name,), Path("results/study/joint-seed1.json"))
     )
     recipes = {"two": CellRecipe(), "joint": CellRecipe()}
-    experiment = Experiment(
-        "study", recipes, Recipe(), compare=(("two", "joint"),), results=Path("results/study")
-    )
-    return Plan(experiment, tuple(cells), steps | {missing.name: missing})
+    experiment = Experiment("study", recipes, Recipe(), results=Path("results/study"))
+    pairs = (("two-seed0", "joint-seed0"), ("two-seed1", "joint-seed1"))
+    return Plan(experiment, tuple(cells), steps | {missing.name: missing}, pairs)
 
 
 def test_finished_cells_are_published_with_their_training(finished: Plan):
@@ -104,9 +103,9 @@ def test_the_table_names_each_cell_and_the_pairs_are_tested_seed_by_seed(finishe
 
 def test_the_table_has_what_was_measured_where_held_out_demos_were_asked_for(finished: Plan):
     found = {"a": result("a", "PM"), "b": result("b", "PP")}
-    assert next(iter(publish.table(found))).endswith("| GRASP | MISS |")
+    assert next(iter(tables.cells(found))).endswith("| GRASP | MISS |")
     found["b"] = found["b"]._replace(measured={"val/position_error": 0.0123, "seconds_per_look": 0.0456})
-    head, _, a, b = publish.table(found)
+    head, _, a, b = tables.cells(found)
     assert head.endswith("| plan error, cm | a look, ms |")
     assert a.endswith("| 0 | 1 |  |  |") and b.endswith("| 0 | 0 | 1.2 | 45.6 |")
 
@@ -122,8 +121,11 @@ def test_only_finished_steps_have_a_time(finished: Plan):
     for name in ("two-seed0 evaluate", "joint-seed1 evaluate"):
         finished.steps[name].log.parent.mkdir(parents=True, exist_ok=True)
         finished.steps[name].log.with_suffix(".seconds").write_text("7.0")
+    Path("results/study").mkdir(parents=True)
+    timings = Path("results/study/timings.json")
+    timings.write_text('{"a step of an earlier recipe": 3.0, "joint-seed0 evaluate": 5.0}')
     publish.publish(finished)
-    assert json.loads(Path("results/study/timings.json").read_text()) == {"two-seed0 evaluate": 7.0}
+    assert json.loads(timings.read_text()) == {"joint-seed0 evaluate": 5.0, "two-seed0 evaluate": 7.0}
 
 
 def test_what_another_machine_published_needs_no_page(finished: Plan):
@@ -154,3 +156,62 @@ def test_published_results_outlive_their_runs_until_the_plan_changes(finished: P
     }
     kept = publish.published(finished._replace(steps={**finished.steps, **changed}))
     assert list(kept) == ["joint-seed0", "two-seed1"]
+
+
+def test_a_training_whose_run_folder_is_elsewhere_is_left_out_of_the_record(finished: Plan):
+    """As after `--train-only` on another machine, from which the policy's run folder alone was carried."""
+    video = step("video", "train_video", Path("runs/elsewhere/autoencoder"))
+    cells = (finished.cells[0]._replace(steps=(video.name, *finished.cells[0].steps)), *finished.cells[1:])
+    publish.publish(finished._replace(cells=cells, steps={**finished.steps, video.name: video}))
+    assert list(json.loads(Path("results/study/two-seed0.training.json").read_text())) == ["train_policy"]
+
+
+def test_a_given_stage_one_stands_before_the_policy(finished: Plan):
+    given = Path("checkpoints/video")
+    given.mkdir(parents=True)
+    (given / "config.yaml").write_text("trainer: {steps: 2000}\n")
+    config = Path("runs/two-seed0/config.yaml")
+    config.write_text(f"{config.read_text()}video_run: {given}\n")
+    publish.publish(finished)
+    trained = json.loads(Path("results/study/two-seed0.training.json").read_text())
+    assert list(trained) == ["train_video", "train_policy"]
+    assert (
+        trained["train_video"]["config"] == "trainer: {steps: 2000}\n"
+        and not trained["train_video"]["metrics"]
+    )
+
+
+def test_places_that_were_not_known_are_added_and_nothing_else_changes(
+    finished: Plan, monkeypatch: pytest.MonkeyPatch
+):
+    publish.publish(finished)
+    file = Path("results/study/two-seed0.training.json")
+    before = json.loads(file.read_text())
+    assert before["train_policy"]["places"] == []
+    before["train_policy"]["metrics"] = [{"step": 1, "val/loss": 9.0}]  # as another machine published it
+    file.write_text(json.dumps(before))
+    monkeypatch.setattr(trained, "places", lambda config: [[0.1, -0.2]])
+    publish.publish(finished)
+    before["train_policy"]["places"] = [[0.1, -0.2]]
+    assert json.loads(file.read_text()) == before
+
+
+def test_success_by_tilt_is_a_table_where_there_are_several():
+    def seen(tilts: list[float], placed: str) -> Results:
+        found = result("para", placed)
+        starts = [e.start._replace(view=(90.0, tilt)) for e, tilt in zip(found.episodes, tilts, strict=True)]
+        return found._replace(
+            episodes=tuple(e._replace(start=s) for e, s in zip(found.episodes, starts, strict=True))
+        )
+
+    found = {
+        "para": seen([0, 0, 25], "PmP"),
+        "default": seen([0, 0, 0], "PPP"),
+        "act": seen([0, 12.5, 12.5], "PPm"),
+    }
+    assert list(tables.by_tilt(found)) == [
+        "| PLACE by tilt of the camera | 0° | 12.5° | 25° |",
+        "|---|---|---|---|",
+        "| para | 1/2 |  | 1/1 |",
+        "| act | 1/1 | 1/2 |  |",
+    ]

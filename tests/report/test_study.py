@@ -11,22 +11,24 @@ import pytest
 from vidpara.evaluation.results import EpisodeRecord, Results
 from vidpara.evaluation.statistics import wilson
 from vidpara.report import study
+from vidpara.report.learning import learning
+from vidpara.report.published import ERROR, LOOK, Cell, read_machine, read_trainings
 from vidpara.report.runs import Curve
 from vidpara.types import EpisodeStart
 
 
-def cell(recipe: str, demos: int, place: int, seed: int = 0, error: float = 0.02) -> study.Cell:
+def cell(recipe: str, demos: int, place: int, seed: int = 0, error: float = 0.02) -> Cell:
     """Ten episodes, `place` of them PLACE; stage one of 10 steps in a minute, then 20 in two minutes."""
     episodes = tuple(
         EpisodeRecord(EpisodeStart(i, (), (0.0, 0.0)), "PLACE" if i < place else "MISS", 9, 3, 1.0)
         for i in range(10)
     )
     first = {"val/loss": Curve((10,), (60.0,), (1.0,))}
-    second = {study.ERROR: Curve((10, 20), (60.0, 120.0), (2 * error, error))}
+    second = {ERROR: Curve((10, 20), (60.0, 120.0), (2 * error, error))}
     trainings = [first, second] if recipe == "two_stage" else [second]
     name = f"{recipe}-demos{demos}-seed{seed}"
     found = Results(name, episodes, "", {}, {}, 0, {})
-    return study.Cell(name, recipe, {"data.demos": demos, "trainer.seed": seed}, "", found, trainings)
+    return Cell(name, recipe, {"data.demos": demos, "trainer.seed": seed}, "", found, trainings)
 
 
 def test_the_bars_are_the_shares_and_the_whisker_is_wilsons():
@@ -69,10 +71,10 @@ def test_what_differs_in_another_setting_is_a_line_of_its_own():
     assert [line.get_label() for line in place.containers] == ["noise, left", "noise, right"]
 
 
-def measured(denoising_steps: int, error: float, look: float) -> study.Cell:
+def measured(denoising_steps: int, error: float, look: float) -> Cell:
     """A cell of which the evaluation measured the plan's error (metres) and the time of a look (seconds)."""
     found = cell("noise", 240, 9)
-    results = found.results._replace(measured={study.ERROR: error, study.LOOK: look})
+    results = found.results._replace(measured={ERROR: error, LOOK: look})
     return found._replace(swept={"evaluate.denoising_steps": denoising_steps}, results=results)
 
 
@@ -103,17 +105,33 @@ def test_the_same_setting_has_the_same_line_whatever_the_recipe_and_the_order():
         cell("joint", 4, 1),
         cell("joint", 64, 9, seed=1),
     ]
-    figure = study.learning(cells)
+    figure = learning(cells)
     styles = {line.get_label(): line.get_linestyle() for line in figure.axes[0].lines}
     assert styles["two_stage-demos4-seed0"] == styles["joint-demos4-seed0"] == "--"
     assert styles["two_stage-demos64-seed0"] == styles["joint-demos64-seed1"] == "-"
 
 
 def test_learning_counts_stage_ones_steps_and_time():
-    steps, minutes = study.learning([cell("two_stage", 4, 7), cell("joint", 4, 7)]).axes
+    steps, minutes = learning([cell("two_stage", 4, 7), cell("joint", 4, 7)]).axes
     assert [np.asarray(line.get_xdata()).tolist() for line in steps.lines] == [[20, 30], [10, 20]]
     assert [np.asarray(line.get_xdata()).tolist() for line in minutes.lines] == [[2, 3], [1, 2]]
     assert steps.get_ylim()[0] == 0
+
+
+def test_times_of_two_machines_are_not_drawn_against_each_other():
+    on = {"two_stage": "GPU, bf16", "joint": "CPU, float32", "frozen": "GPU, bf16"}
+    cells = [cell(name, 4, 7)._replace(machine=machine) for name, machine in on.items()]
+    steps, gpu, cpu = learning(cells).axes
+    assert [len(axes.lines) for axes in (steps, gpu, cpu)] == [3, 2, 1]
+    assert (gpu.get_title(loc="left"), cpu.get_title(loc="left")) == ("GPU, bf16", "CPU, float32")
+
+
+def test_a_policy_whose_stage_one_is_not_known_has_no_learning_curve():
+    given = cell("frozen", 4, 7)
+    given = given._replace(trainings=[{}, *given.trainings])
+    steps, _ = learning([given, cell("joint", 4, 7)]).axes
+    assert [line.get_label() for line in steps.lines] == ["joint-demos4-seed0"]
+    assert set(study.draw([given])) == {"success"}
 
 
 def test_only_figures_with_something_to_show_are_drawn():
@@ -127,12 +145,15 @@ def test_trainings_are_read_in_the_order_in_which_they_ran(tmp_path: Path):
     stage = {"config": "trainer: {batch_size: 2}", "metrics": [{"step": 3, "val/loss": 1.5}]}
     file = tmp_path / "a.training.json"
     file.write_text(json.dumps({"train_video": stage, "train_policy": stage}))
-    assert study.read_trainings(file) == [{"val/loss": Curve((3,), (0.0,), (1.5,))}] * 2
-    assert study.read_trainings(tmp_path / "absent.json") == []
+    assert read_trainings(file) == [{"val/loss": Curve((3,), (0.0,), (1.5,))}] * 2
+    assert read_trainings(tmp_path / "absent.json") == [] and read_machine(file) == ""
+    single, half = ({"starts": [{"processor": "AMD EPYC", "precision": kind}]} for kind in ("no", "bf16"))
+    file.write_text(json.dumps({"train_video": stage | single, "train_policy": stage | half}))
+    assert read_machine(file) == "AMD EPYC, float32 and AMD EPYC, bf16"
 
 
 def test_a_map_shows_the_training_demos_under_the_episodes_of_each_test():
-    def tested(test: str) -> study.Cell:
+    def tested(test: str) -> Cell:
         base = cell("two_stage", 4, 7)
         starts = [EpisodeStart(i, (("object", 0.01 * i, 0.1),), (0.0, 0.0)) for i in range(10)]
         episodes = tuple(e._replace(start=s) for e, s in zip(base.results.episodes, starts, strict=True))

@@ -25,9 +25,9 @@ class Split(NamedTuple):
     held_out: list[Episode]
 
 
-def split(episodes: Sequence[Episode], config: DataConfig) -> Split:
+def split(episodes: Sequence[Episode], config: DataConfig, seed: int = 0) -> Split:
     """The last `validation_demos` are held out, of each source in proportion; of the rest `demos` train and the others
-    are left out.
+    are left out. `seed` is the training's: with another one other demos train, and the same ones are held out.
 
     Only episodes with labels count as demos, as long as there are any; those without are left out beside them.
 
@@ -58,6 +58,9 @@ def split(episodes: Sequence[Episode], config: DataConfig) -> Split:
         )
     held_out = [demo for i, demo in enumerate(demos) if i in out]
     chosen = list(range(config.demos or len(training)))
+    if config.choose == "first" and config.demos and seed:
+        drawn = torch.randperm(len(training), generator=torch.Generator().manual_seed(seed))
+        chosen = sorted(drawn[: config.demos].tolist())
     if config.choose == "corners" and config.demos:
         places = torch.stack([episode.grasp for episode in training])
         chosen = corners_first(places, config.demos)

@@ -50,8 +50,9 @@ class Experiment:
 
     With `rollouts` the demonstrations are collected first, otherwise those that the configurations name are used.
     `tests` are evaluations, by name: flags that each adds to `evaluate`; every policy takes all of them. `compare`
-    names pairs of cells for McNemar's test, which is made for every combination of swept values and tests that both
-    have. `title`, `notes` and `pictures` are for the page. In a file `policies` may choose among the (included) cells.
+    names pairs for McNemar's test: two cells as the results call them, or two of `cells`, for every combination of
+    swept values and tests that both have. `title`, `notes` and `pictures` are for the page. In a file `policies` may
+    choose among the (included) cells.
     """
 
     name: str
@@ -107,8 +108,6 @@ def read(path: Path) -> Experiment:
     for key in ("runs", "results"):
         tree[key] = Path(tree.get(key) or Path(key) / tree["name"])
     tree["data"] = Path(tree.get("data", "data"))
-    for name in {name for pair in tree["compare"] for name in pair} - set(tree["cells"]):
-        raise UserError(f"{path}: compare names the cell '{name}'; the cells are {', '.join(tree['cells'])}")
     return Experiment(**tree)
 
 
@@ -130,7 +129,7 @@ def _included(path: Path) -> dict[str, Any]:
 def _only(
     chosen: Sequence[str], cells: Mapping[str, Any], pairs: Sequence[Sequence[str]], path: Path
 ) -> dict[str, Any]:
-    """The chosen cells, and the pairs of which both are chosen."""
+    """The chosen cells, and the pairs that name none of the others."""
     for name in chosen:
         if name not in cells:
             raise UserError(
@@ -138,7 +137,7 @@ def _only(
             )
     return {
         "cells": {name: cells[name] for name in chosen},
-        "compare": [pair for pair in pairs if set(pair) <= set(chosen)],
+        "compare": [pair for pair in pairs if not set(pair) & (cells.keys() - set(chosen))],
     }
 
 

@@ -72,13 +72,16 @@ class Plan(NamedTuple):
     experiment: Experiment
     cells: tuple[Cell, ...]
     steps: Mapping[str, Step]
+    pairs: tuple[tuple[str, str], ...] = ()
+    """Names of cells that are compared."""
 
 
 def plan(experiment: Experiment, overlays: Sequence[str] = ()) -> Plan:
     """Cells and steps of an experiment. `overlays` replace the file's own; the results go to a folder named after them.
 
     Raises:
-        UserError: a cell's files or flags do not fit their stage, or it says nothing of the size that `overlays` are.
+        UserError: a cell's files or flags do not fit their stage, it says nothing of the size that `overlays` are, or
+            `compare` names no cell.
     """
     if overlays:
         experiment = _resized(experiment, tuple(overlays))
@@ -96,7 +99,29 @@ def plan(experiment: Experiment, overlays: Sequence[str] = ()) -> Plan:
     if planner.collected and planner.collected.name in steps:
         first = [planner.collected, planner.check(planner.collected)]
         steps = {step.name: step for step in first} | steps
-    return Plan(experiment, tuple(cells), steps)
+    return Plan(experiment, tuple(cells), steps, tuple(_pairs(experiment, cells)))
+
+
+def _pairs(experiment: Experiment, cells: Sequence[Cell]) -> Iterator[tuple[str, str]]:
+    """What `compare` says: a cell's name means that cell, a recipe's all its cells, of which those are paired that
+    agree in their test and in the swept values that both have.
+    """
+    recipes = experiment.cells.keys()
+    of = {name: [cell for cell in cells if cell.recipe == name] for name in recipes}
+    by_name = {cell.name: [cell] for cell in cells} | of
+    for a, b in experiment.compare:
+        for name in (a, b):
+            if name not in by_name:
+                raise UserError(
+                    f"{experiment.name}: compare names the cell '{name}'{cli.nearest(name, by_name)}; the cells are "
+                    f"{', '.join(by_name)}"
+                )
+        both_cells = a not in recipes and b not in recipes
+        for one, other in itertools.product(by_name[a], by_name[b]):
+            shared = one.swept.keys() & other.swept.keys()
+            alike = one.test == other.test and all(one.swept[key] == other.swept[key] for key in shared)
+            if one is not other and (both_cells or alike):
+                yield one.name, other.name
 
 
 def _resized(experiment: Experiment, overlays: tuple[str, ...]) -> Experiment:

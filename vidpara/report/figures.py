@@ -18,6 +18,7 @@ from vidpara.report.runs import Curve, Run
 
 PALETTE = ("#3f7fd9", "#c2559d", "#1a9e96", "#9a6b3f", "#7a869a", "#7b5fc9", "#b08900", "#4f8f3a")
 """One colour a policy, told apart from one another and from the outcomes' colours on light and dark pages."""
+MARKERS = ("o", "s", "^")
 OUTCOMES = {"PLACE": "#2ea043", "GRASP": "#d99118", "MISS": "#d03c3c"}
 TEXT = "#010203"
 """Stands for the colour of the text around the figure; `svg` replaces it."""
@@ -44,6 +45,13 @@ Axis = Literal["steps", "minutes"]
 def colors(names: Sequence[str]) -> dict[str, str]:
     """A colour for each policy or run, by its place in the list."""
     return {name: PALETTE[index % len(PALETTE)] for index, name in enumerate(dict.fromkeys(names))}
+
+
+def styles(names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """A colour for each name, and another marker where the colours begin anew."""
+    palette = colors(names)
+    markers = {name: MARKERS[i // len(PALETTE) % len(MARKERS)] for i, name in enumerate(dict.fromkeys(names))}
+    return {name: {"color": palette[name], "marker": markers[name]} for name in palette}
 
 
 def curves(runs: Sequence[Run], axis: Axis, palette: Mapping[str, str]) -> Figure:

@@ -2,61 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from vidpara.evaluation.results import Results
 from vidpara.evaluation.statistics import wilson
 from vidpara.report import figures, views
-from vidpara.report.runs import Curve, curves_of
+from vidpara.report.learning import known, learning
+from vidpara.report.published import ERROR, LOOK, SEED, Cell
 
-ERROR = "val/position_error"
-"""Median distance of the planned from the true points, in metres."""
-
-SEED = "trainer.seed"
 LABELS = {
     "data.demos": "labelled demonstrations",
     "policy.sigma": "noise level",
     "evaluate.denoising_steps": "denoising steps",
 }
-LINES = ("-", "--", ":", "-.")
-MARKERS = ("o", "s", "^")
-LOOK = "seconds_per_look"
-"""What an evaluation measured: how long the policy took for a look (median)."""
-
-
-class Cell(NamedTuple):
-    """One published cell: which recipe, with which swept values and test, how it did, and its trainings in order.
-
-    `places` are the x, y (metres) at which its training demos grasped, as far as they are known.
-    """
-
-    name: str
-    recipe: str
-    swept: Mapping[str, Any]
-    test: str
-    results: Results
-    trainings: Sequence[Mapping[str, Curve]]
-    places: Sequence[tuple[float, float]] = ()
-
-
-def read_trainings(file: Path) -> list[dict[str, Curve]]:
-    """The curves of each training in a CELL.training.json, in the order in which they ran; none if it is missing."""
-    stages = json.loads(file.read_text()).values() if file.is_file() else ()
-    return [curves_of(stage["metrics"], stage["config"], stage.get("starts", ())) for stage in stages]
-
-
-def read_places(file: Path) -> list[tuple[float, float]]:
-    """Where the training demos of a CELL.training.json grasped; none if the file does not say."""
-    stages = json.loads(file.read_text()) if file.is_file() else {}
-    return [(x, y) for x, y in stages.get("train_policy", {}).get("places", ())]
 
 
 def draw(cells: Sequence[Cell]) -> dict[str, Figure]:
@@ -70,7 +33,7 @@ def draw(cells: Sequence[Cell]) -> dict[str, Figure]:
     turned = [cell.results for cell in cells if len(views.tilts(cell.results)) > 1]
     if turned:
         drawn |= {"by_tilt": views.by_tilt(turned), "views": views.view_maps(turned)}
-    if any(ERROR in curves for cell in cells for curves in cell.trainings):
+    if known(cells):
         drawn["learning"] = learning(cells)
     if sum({ERROR, LOOK} <= cell.results.measured.keys() for cell in cells) > 1:
         drawn["latency"] = latency(cells)
@@ -130,7 +93,7 @@ def by_setting(cells: Sequence[Cell], key: str) -> Figure:
     lines: dict[str, dict[float, list[Cell]]] = {}
     for cell in sorted(chosen, key=lambda cell: cell.swept[key]):
         lines.setdefault(_apart_from(cell, key), {}).setdefault(cell.swept[key], []).append(cell)
-    styles = _styles(list(lines))
+    styles = figures.styles(list(lines))
     with matplotlib.rc_context(figures.STYLE):
         figure = Figure(figsize=(8.0, 3.2), layout="constrained")
         place, error = figure.subplots(1, 2)
@@ -162,7 +125,7 @@ def latency(cells: Sequence[Cell]) -> Figure:
     Only cells whose evaluation measured both. A cell's number is its place in the legend.
     """
     chosen = [cell for cell in cells if {ERROR, LOOK} <= cell.results.measured.keys()]
-    styles = _styles([cell.recipe for cell in chosen])
+    styles = figures.styles([cell.recipe for cell in chosen])
     with matplotlib.rc_context(figures.STYLE):
         figure = Figure(figsize=(8.0, 3.2 + 0.18 * math.ceil(len(chosen) / 3)), layout="constrained")
         place, error = figure.subplots(1, 2)
@@ -182,64 +145,11 @@ def latency(cells: Sequence[Cell]) -> Figure:
     return figure
 
 
-def learning(cells: Sequence[Cell]) -> Figure:
-    """The plan's error while the policies trained, against all steps and all training time, stage one included.
-
-    A colour a recipe, and a line style for each of the swept values, the same ones for all recipes.
-    """
-    chosen = [cell for cell in cells if _has_error(cell) and cell.test == cells[0].test]
-    styles = _styles([cell.recipe for cell in chosen])
-    included = ", stage one included" if any(len(cell.trainings) > 1 for cell in chosen) else ""
-    lines = _lines(chosen)
-    with matplotlib.rc_context(figures.STYLE):
-        figure = Figure(figsize=(9.0, 3.8), layout="constrained")
-        panels = figure.subplots(1, 2, sharey=True)
-        for cell in chosen:
-            curve = cell.trainings[-1][ERROR]
-            steps, seconds = _before(cell.trainings[:-1])
-            centimetres = [100 * value for value in curve.values]
-            style: dict[str, Any] = {
-                **styles[cell.recipe], "linestyle": lines[cell.name], "linewidth": 1.4, "markersize": 3,
-            }  # fmt: skip
-            panels[0].plot([steps + step for step in curve.steps], centimetres, label=cell.name, **style)
-            panels[1].plot([(seconds + second) / 60 for second in curve.seconds], centimetres, **style)
-        panels[0].set(
-            title="plan error on held-out demos (cm)",
-            xlabel=f"steps{included}",
-            xlim=(0, None),
-            ylim=(0, None),
-        )
-        panels[1].set(xlabel=f"training time (minutes){included}", xlim=(0, None))
-        figure.legend(loc="outside lower center", ncols=4, fontsize=8)
-    return figure
-
-
 def _apart_from(cell: Cell, key: str) -> str:
     """What tells a cell from others, `key` and the seed apart."""
     others = {name: value for name, value in cell.swept.items() if name not in (key, SEED)}
     words = [f"{name.rpartition('.')[2]} {value}" for name, value in others.items()]
     return ", ".join([cell.recipe, *([cell.test] if cell.test else []), *words])
-
-
-def _styles(names: Sequence[str]) -> dict[str, dict[str, str]]:
-    """A colour for each name, and another marker where the colours begin anew."""
-    palette = figures.colors(names)
-    markers = {
-        name: MARKERS[i // len(figures.PALETTE) % len(MARKERS)] for i, name in enumerate(dict.fromkeys(names))
-    }
-    return {name: {"color": palette[name], "marker": markers[name]} for name in palette}
-
-
-def _lines(cells: Sequence[Cell]) -> dict[str, str]:
-    """A line style for each cell: the same for the same values of the same settings, the seed apart."""
-    values: dict[tuple[str, ...], dict[str, int]] = {}
-    found = {}
-    for cell in cells:
-        swept = {key: value for key, value in cell.swept.items() if key != SEED}
-        known = values.setdefault(tuple(swept), {})
-        index = known.setdefault(str(list(swept.values())), len(known))
-        found[cell.name] = LINES[index % len(LINES)]
-    return found
 
 
 def _rate(seeds: Sequence[Cell]) -> tuple[float, float, float]:
@@ -254,16 +164,6 @@ def _error(cells: Sequence[Cell]) -> float:
     """Mean over the cells of the plan's error, in centimetres: what the evaluation measured, or the training last."""
     found = [cell.results.measured.get(ERROR) or cell.trainings[-1][ERROR].values[-1] for cell in cells]
     return sum(100 * error for error in found) / len(found)
-
-
-def _before(trainings: Sequence[Mapping[str, Curve]]) -> tuple[int, float]:
-    """Steps and seconds of the trainings that a policy's own began from."""
-    ends = [
-        max((curve.steps[-1], curve.seconds[-1]) for curve in curves.values())
-        for curves in trainings
-        if curves
-    ]
-    return sum(step for step, _ in ends), sum(second for _, second in ends)
 
 
 def _has_error(cell: Cell) -> bool:

@@ -96,6 +96,11 @@ def _view_map(axes: PolarAxes, found: Results) -> None:
     axes.spines["polar"].set_visible(False)
 
 
+def placed_of(episodes: Sequence[EpisodeRecord]) -> str:
+    """Placed/all."""
+    return f"{_placed(episodes)}/{len(episodes)}"
+
+
 def _placed(episodes: Sequence[EpisodeRecord]) -> int:
     return sum(episode.outcome == "PLACE" for episode in episodes)
 

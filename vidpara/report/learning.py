@@ -1,0 +1,84 @@
+"""Learning curves of a study: the plan's error against all steps, and against the time that they took."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib
+from matplotlib.figure import Figure
+
+from vidpara.report import figures
+from vidpara.report.published import ERROR, SEED, Cell
+from vidpara.report.runs import Curve
+
+LINES = ("-", "--", ":", "-.")
+WIDE = 15
+"""Letters of a legend in an inch."""
+
+
+def known(cells: Sequence[Cell]) -> list[Cell]:
+    """The cells whose whole training is known, one of each policy."""
+    return [
+        cell
+        for cell in cells
+        if cell.test == cells[0].test
+        and cell.trainings
+        and all(cell.trainings)
+        and ERROR in cell.trainings[-1]
+    ]
+
+
+def learning(cells: Sequence[Cell]) -> Figure:
+    """The plan's error while the policies trained, against all steps and all training time, stage one included.
+
+    A colour a recipe, and a line style for each of the swept values, the same ones for all recipes. Times are compared
+    on one machine: each has a panel of its own.
+    """
+    chosen = known(cells)
+    styles = figures.styles([cell.recipe for cell in chosen])
+    included = ", stage one included" if any(len(cell.trainings) > 1 for cell in chosen) else ""
+    lines, machines = _lines(chosen), list(dict.fromkeys(cell.machine for cell in chosen))
+    with matplotlib.rc_context(figures.STYLE):
+        figure = Figure(figsize=(4.5 * (1 + len(machines)), 3.8), layout="constrained")
+        panels = figure.subplots(1, 1 + len(machines), sharey=True)
+        for cell in chosen:
+            curve = cell.trainings[-1][ERROR]
+            steps, seconds = _before(cell.trainings[:-1])
+            centimetres = [100 * value for value in curve.values]
+            style = {
+                **styles[cell.recipe], "linestyle": lines[cell.name], "linewidth": 1.4, "markersize": 3,
+            }  # fmt: skip
+            panels[0].plot([steps + step for step in curve.steps], centimetres, label=cell.name, **style)
+            minutes = [(seconds + second) / 60 for second in curve.seconds]
+            panels[1 + machines.index(cell.machine)].plot(minutes, centimetres, **style)
+        panels[0].set(title="plan error on held-out demos (cm)", xlabel=f"steps{included}", ylim=(0, None))
+        for axes, machine in zip(panels[1:], machines, strict=True):
+            axes.set(title=machine, xlabel=f"training time (minutes){included}")
+        for axes in panels:
+            axes.set_xlim(0, None)
+        longest = max(len(cell.name) for cell in chosen)
+        columns = max(1, int(figure.get_figwidth() * WIDE / (longest + 8)))
+        figure.legend(loc="outside lower center", ncols=columns, fontsize=8)
+    return figure
+
+
+def _before(trainings: Sequence[Mapping[str, Curve]]) -> tuple[int, float]:
+    """Steps and seconds of the trainings that a policy's own began from."""
+    ends = [
+        max((curve.steps[-1], curve.seconds[-1]) for curve in curves.values())
+        for curves in trainings
+        if curves
+    ]
+    return sum(step for step, _ in ends), sum(second for _, second in ends)
+
+
+def _lines(cells: Sequence[Cell]) -> dict[str, str]:
+    """A line style for each cell: the same for the same values of the same settings, the seed apart."""
+    values: dict[tuple[str, ...], dict[str, int]] = {}
+    found = {}
+    for cell in cells:
+        swept = {key: value for key, value in cell.swept.items() if key != SEED}
+        known = values.setdefault(tuple(swept), {})
+        index = known.setdefault(str(list(swept.values())), len(known))
+        found[cell.name] = LINES[index % len(LINES)]
+    return found
