@@ -93,11 +93,30 @@ def test_views_stay_within_the_azimuths_and_hemispheres_share_none():
     }
 
 
+def test_views_without_the_default_one():
+    tilted = replace(GRID, views="sphere", view_grid=(8, 7), tilt_min=25 / 7)
+    views = {start.view for start in scene.starts(tilted, 56, seed=0)}
+    assert len(views) == 56
+    assert sorted({round(tilt, 6) for _, tilt in views}) == [round(25 * step / 7, 6) for step in range(1, 8)]
+
+
 def test_a_viewpoint_that_does_not_see_the_workspace_is_named():
     lens = np.array([[154.5, 0, 64], [0, 154.5, 64], [0, 0, 1]])
     scene.check_views(replace(GRID, views="sphere"), default_view(), lens, SURFACE)
     with pytest.raises(UserError, match=r"azimuth 270, tilt 45 .* not visible; lower --scene\.tilt-max"):
         scene.check_views(replace(GRID, views="sphere", tilt_max=45.0), default_view(), lens, SURFACE)
+    wide = replace(GRID, views="sphere", x_range=(-0.30, 0.20))  # its middle is seen from everywhere
+    with pytest.raises(UserError, match=r"azimuth 0, tilt 7.* shrink --scene\.x-range"):
+        scene.check_views(wide, default_view(), lens, SURFACE)
+
+
+def test_a_camera_that_looks_elsewhere_is_named():
+    lens = np.array([[154.5, 0, 64], [0, 154.5, 64], [0, 0, 1]])
+    away = default_view()
+    away[:3, :3] = away[:3, :3] @ np.diag([-1.0, 1.0, -1.0])  # it turns its back on the table
+    scene.check_views(GRID, default_view(), lens, SURFACE)
+    with pytest.raises(UserError, match=r"the camera agentview does not see .* another --scene\.camera"):
+        scene.check_views(GRID, away, lens, SURFACE)
 
 
 def test_50_original_starts_visit_every_initial_state_once():

@@ -26,9 +26,10 @@ class SceneConfig:
     distractors: int = 0
     views: Literal["default", "sphere"] = "default"
     view_grid: tuple[int, int] = (8, 8)
-    """Azimuths x tilts; tilts run from 0 to `tilt_max`, both ends included."""
+    """Azimuths x tilts; tilts run from `tilt_min` to `tilt_max` (degrees), both ends included."""
     azimuths: tuple[float, float] = (0.0, 360.0)
     """Degrees over which the azimuths are spread, the last one excluded; 0 is the camera's right, 90 up, 180 left."""
+    tilt_min: float = 0.0
     tilt_max: float = 25.0
     camera: str = "agentview"
     image_size: int = 128

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -122,30 +123,52 @@ def check_views(
     intrinsics: Float[np.ndarray, "3 3"],
     surface: float,
 ) -> None:
-    """Every viewpoint must look down on the middle of the objects' range; `surface` is the table's height (metres).
+    """Every viewpoint on the sphere must look down on the whole range of the objects, the camera's own on its middle;
+    `surface` is the table's height (metres).
 
     Raises:
         UserError: one does not, named by its azimuth and tilt.
     """
+    middle = [(float(np.mean(config.x_range)), float(np.mean(config.y_range)))]
     if config.views == "default":
+        if not _sees(config, world_from_camera, intrinsics, middle, surface):
+            raise UserError(
+                f"the camera {config.camera} does not see the middle of the objects' range; choose another "
+                "--scene.camera, --scene.x-range or --scene.y-range"
+            )
         return
     azimuths, tilts = config.view_grid
+    where = list(itertools.product(config.x_range, config.y_range)) if config.layout == "clean" else middle
     for view in sorted({_view(config, column, row) for column in range(azimuths) for row in range(tilts)}):
         pose = orbit(world_from_camera, surface, view) if view[1] else world_from_camera
-        middle = np.array([np.mean(config.x_range), np.mean(config.y_range), surface])
-        seen = pose[:3, :3].T @ (middle - pose[:3, 3])
-        u, v = (intrinsics @ seen)[:2] / seen[2] if seen[2] > 0 else (-1.0, -1.0)
-        if not (0 <= u < config.image_size and 0 <= v < config.image_size) or pose[2, 3] <= surface:
+        if not _sees(config, pose, intrinsics, where, surface):
             raise UserError(
                 f"from the viewpoint at azimuth {view[0]:g}, tilt {view[1]:g} degrees the workspace is not visible; "
-                "lower --scene.tilt-max or narrow --scene.azimuths"
+                "lower --scene.tilt-max, narrow --scene.azimuths, or shrink --scene.x-range and --scene.y-range"
             )
+
+
+def _sees(
+    config: SceneConfig,
+    world_from_camera: Float[np.ndarray, "4 4"],
+    intrinsics: Float[np.ndarray, "3 3"],
+    places: Sequence[tuple[float, float]],
+    surface: float,
+) -> bool:
+    """Whether the camera is above the surface and these places on it (metres) lie in its image."""
+    points = np.array([(x, y, surface) for x, y in places])
+    seen = (points - world_from_camera[:3, 3]) @ world_from_camera[:3, :3]
+    if world_from_camera[2, 3] <= surface or (seen[:, 2] <= 0).any():
+        return False
+    pixels = (seen @ intrinsics.T)[:, :2] / seen[:, 2:]
+    return bool(((pixels >= 0) & (pixels < config.image_size)).all())
 
 
 def _view(config: SceneConfig, column: int, row: int) -> tuple[float, float]:
     """(azimuth, tilt) in degrees of one cell of the view grid."""
     (azimuths, tilts), (low, high) = config.view_grid, config.azimuths
-    return low + (high - low) * column / azimuths, config.tilt_max * row / max(tilts - 1, 1)
+    tilt = config.tilt_min + (config.tilt_max - config.tilt_min) * row / max(tilts - 1, 1)
+    return low + (high - low) * column / azimuths, tilt
 
 
 def _unit(vector: Float[np.ndarray, "3"]) -> Float[np.ndarray, "3"]:
