@@ -14,7 +14,7 @@ import torch
 from tests.evaluation.fakes import CAMERA, OBJECT, Crashing, Failing, PointMass, Scripted
 from vidpara.cli import UserError
 from vidpara.config import ControllerConfig, EvaluateConfig, SceneConfig
-from vidpara.evaluation import protocol, recording, results, video
+from vidpara.evaluation import episode_log, protocol, recording, results, video
 from vidpara.evaluation.protocol import Look
 from vidpara.types import ActionChunk, Observation, Start
 
@@ -140,8 +140,30 @@ def test_a_setting_newer_than_the_file_had_its_default(tmp_path: Path, here: lis
         evaluate(settings(tmp_path, episodes=4, denoising_steps=2))
 
 
-def test_the_time_of_a_look_is_measured(tmp_path: Path, here: list[int]):
-    assert 0 < evaluate(settings(tmp_path, episodes=1)).measured["seconds_per_look"] < 1
+def test_the_time_of_a_look_is_measured_and_outlives_a_stop(tmp_path: Path, here: list[int]):
+    with pytest.raises(RuntimeError):
+        evaluate(settings(tmp_path), Failing)
+    found = evaluate(settings(tmp_path))
+    known = [episode.look for episode in found.episodes]
+    assert all(look is not None and 0 < look < 1 for look in known)
+    assert found.measured["seconds_per_look"] == pytest.approx(np.median(known), abs=1e-5)
+    assert results.read(tmp_path / "a.json") == found
+
+
+def test_who_ran_the_episodes_is_said_where_an_evaluation_goes_on_elsewhere(
+    tmp_path: Path, here: list[int], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr(episode_log, "processor", lambda device: "AMD EPYC")
+    with pytest.raises(RuntimeError):
+        evaluate(settings(tmp_path), Failing)  # after two episodes
+    assert "finished, by" not in capsys.readouterr().err
+    monkeypatch.setattr(episode_log, "processor", lambda device: "NVIDIA H100")
+    found = evaluate(settings(tmp_path, episodes=5))
+    assert [(made.processor, made.episodes) for made in found.made] == [("AMD EPYC", 2), ("NVIDIA H100", 3)]
+    assert "2 episodes are finished, by " in capsys.readouterr().err
+    more = evaluate(settings(tmp_path, episodes=6))
+    assert [(made.processor, made.episodes) for made in more.made] == [("AMD EPYC", 2), ("NVIDIA H100", 4)]
+    assert {made.commit for made in more.made} == {more.versions["commit"]}
 
 
 def test_what_is_measured_later_is_added_to_a_finished_evaluation(tmp_path: Path, here: list[int]):

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vidpara.evaluation.results import EpisodeRecord, Results
+from vidpara.evaluation.results import LOOK, EpisodeRecord, Results
 from vidpara.evaluation.statistics import wilson
 from vidpara.report import study
 from vidpara.report.learning import learning
-from vidpara.report.published import ERROR, LOOK, Cell, read_machine, read_trainings
+from vidpara.report.published import ERROR, Cell, read_machine, read_trainings
 from vidpara.report.runs import Curve
 from vidpara.types import EpisodeStart
 

@@ -3,32 +3,42 @@
 from __future__ import annotations
 
 import json
+import statistics
+import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 import yaml
 
 from vidpara import cli
 from vidpara.cli import UserError
 from vidpara.config import EvaluateConfig
 from vidpara.evaluation import results
-from vidpara.evaluation.results import EpisodeRecord, Results
+from vidpara.evaluation.results import LOOK, EpisodeRecord, Made, Results
 from vidpara.files import write_atomically
 from vidpara.simulation import scene
-from vidpara.versions import versions
+from vidpara.versions import processor, versions
 
 FREE = ("workers", "videos", "episodes", "output", "held_out", "failures")
 """Settings that may differ when an evaluation is continued: they do not change what happens in an episode."""
 
 
 class EpisodeLog:
-    """The finished episodes of a started evaluation: OUTPUT.part.jsonl, a header line and then one line an episode."""
+    """The finished episodes of a started evaluation: OUTPUT.part.jsonl, one line an episode, and before those of each
+    command a header that says what they were run with.
+    """
 
-    def __init__(self, config: EvaluateConfig, fingerprint: str) -> None:
+    def __init__(self, config: EvaluateConfig, fingerprint: str, device: torch.device) -> None:
         self.config, self.output, self.episodes = config, config.output, config.episodes
         self.path = config.output.with_suffix(".part.jsonl")
         self.settings: dict[str, Any] = results.portable(yaml.safe_load(cli.dump(config)))
-        self.fingerprint = fingerprint
+        self.fingerprint, self.versions = fingerprint, versions()
+        self.here = (self.versions["commit"], processor(device))
+        self.made: list[tuple[str, str]] = []
+        """Commit and processor of each known episode, in the order in which they finished."""
+        self._headed = False
 
     def read(self) -> dict[int, EpisodeRecord]:
         """Episodes that need not run again.
@@ -41,6 +51,8 @@ class EpisodeLog:
             finished = results.read(self.output)
             self._check(self.output, finished.config, finished.versions.get("policy", ""))
             done = dict(enumerate(finished.episodes))
+            made = finished.made or (Made(finished.versions.get("commit", ""), "", len(done)),)
+            self.made += [(each.commit, each.processor) for each in made for _ in range(each.episodes)]
         if len(done) > self.episodes:
             raise UserError(
                 f"{self.output} holds {len(done)} episodes already; set --episodes {len(done)} or more"
@@ -51,26 +63,42 @@ class EpisodeLog:
         whole, _, torn = self.path.read_text().rpartition("\n")
         if torn:  # killed while appending: drop the torn line, its episode runs again
             write_atomically(self.path, f"{whole}\n".encode() if whole else b"")
-        lines = [json.loads(line) for line in whole.splitlines()]
-        if lines:
-            self._check(self.path, lines[0]["config"], lines[0]["policy"])
-        done |= {line.pop("index"): results.episode(line) for line in lines[1:]}
+        by = ("", "")
+        for line in map(json.loads, whole.splitlines()):
+            if "config" in line:
+                self._check(self.path, line["config"], line["policy"])
+                by = (line.get("commit", ""), line.get("processor", ""))
+            else:
+                done[line.pop("index")] = results.episode(line)
+                self.made.append(by)
+        self._say_who_else()
         return {index: episode for index, episode in done.items() if index < self.episodes}
 
+    def _say_who_else(self) -> None:
+        here = " on ".join(self.here)
+        for (commit, machine), count in Counter(by for by in self.made if by != self.here).items():
+            by = f"{commit or 'an unknown commit'} on {machine or 'an unknown machine'}"
+            print(f"{count} episodes are finished, by {by}; those that follow are by {here}", file=sys.stderr)
+
     def append(self, index: int, episode: EpisodeRecord) -> None:
-        fresh = not self.path.exists() or not self.path.stat().st_size
-        header = [{"config": self.settings, "policy": self.fingerprint}] if fresh else []
+        commit, machine = self.here
+        header = {"config": self.settings, "policy": self.fingerprint, "commit": commit, "processor": machine}
         with self.path.open("a") as file:
-            for line in [*header, {"index": index, **results.plain(episode)}]:
+            for line in [*([] if self._headed else [header]), {"index": index, **results.plain(episode)}]:
                 file.write(json.dumps(line) + "\n")
+        self._headed = True
+        self.made.append(self.here)
 
     def finish(
         self, episodes: Sequence[EpisodeRecord], words: Sequence[str], measured: Mapping[str, float]
     ) -> Results:
         """Write the results, and forget the part file.
 
-        A file that holds all episodes already only gets what was `measured` for the first time.
+        A file that holds all episodes already only gets what was `measured` for the first time; the time of a look is
+        that of the episodes.
         """
+        looks = [episode.look for episode in episodes if episode.look is not None]
+        measured = {**measured, **({LOOK: round(statistics.median(looks), 5)} if looks else {})}
         finished = results.read(self.output) if self.output.exists() else None
         if finished and len(finished.episodes) == len(episodes):
             found = finished._replace(measured={**measured, **finished.measured})
@@ -80,10 +108,11 @@ class EpisodeLog:
                 episodes=tuple(episodes),
                 command=results.command_line("evaluate_policy", words),
                 config=self.settings,
-                versions=versions() | {"policy": self.fingerprint},
+                versions=self.versions | {"policy": self.fingerprint},
                 seed=self.config.seed,
                 protocol=describe(self.config),
                 measured={**(finished.measured if finished else {}), **measured},
+                made=tuple(Made(*by, count) for by, count in Counter(self.made).items()),
             )
         if found != finished:
             results.write(self.output, found)

@@ -88,7 +88,12 @@ def evaluate(
     taken = f"{config.output} is being written by another evaluation; wait for it, or give another --output"
     with exclusive(config.output.with_suffix(".lock"), taken):
         return _evaluate(
-            _Timed(policy, device), EpisodeLog(config, fingerprint), config, words, make, measured or {}
+            _Timed(policy, device),
+            EpisodeLog(config, fingerprint, device),
+            config,
+            words,
+            make,
+            measured or {},
         )
 
 
@@ -122,7 +127,7 @@ def _evaluate(
     # always anew: which episodes an earlier film shows is not known
     _film(recording.failures_path(config.output), failures, True, config.output, done)
     found = [done[index] for index in range(config.episodes)]
-    return log.finish(found, words, {**measured, **reply.measured()})
+    return log.finish(found, words, measured)
 
 
 def _film(
@@ -138,7 +143,7 @@ def _run_episodes(
     indices: Sequence[int],
     recorded: Container[int],
     config: EvaluateConfig,
-    reply: Callable[[Sequence[Look]], list[ActionChunk]],
+    reply: _Timed,
     make: Callable[[Any], Any],
     done: dict[int, EpisodeRecord],
     log: EpisodeLog,
@@ -162,8 +167,9 @@ def _run_episodes(
                 video.unlink(missing_ok=True)  # of an earlier evaluation
             seconds, clock = time.perf_counter() - clock, time.perf_counter()
             episode = EpisodeRecord(
-                found.start, found.outcome, found.steps, found.looks, round(seconds, 3), round(found.away, 4)
-            )
+                found.start, found.outcome, found.steps, found.looks, round(seconds, 3), round(found.away, 4),
+                reply.median_of(index),
+            )  # fmt: skip
             if index not in done:
                 done[index] = episode
                 log.append(index, episode)
@@ -180,17 +186,20 @@ class _Timed:
 
     def __init__(self, policy: Actor, device: torch.device) -> None:
         self._answer, self._batched = functools.partial(answer, policy, device), device.type != "cpu"
-        self._seconds: list[float] = []
+        self._seconds: dict[int, list[float]] = {}
 
     def __call__(self, looks: Sequence[Look]) -> list[ActionChunk]:
         began = time.perf_counter()
         chunks = self._answer(looks)
         seconds = (time.perf_counter() - began) / (1 if self._batched else max(1, len(looks)))
-        self._seconds += [seconds for _ in looks]
+        for look in looks:
+            self._seconds.setdefault(look.episode, []).append(seconds)
         return chunks
 
-    def measured(self) -> dict[str, float]:
-        return {"seconds_per_look": round(statistics.median(self._seconds), 5)} if self._seconds else {}
+    def median_of(self, episode: int) -> float | None:
+        """Seconds of this episode's looks."""
+        spent = self._seconds.pop(episode, None)
+        return round(statistics.median(spent), 5) if spent else None
 
 
 def answer(policy: Actor, device: torch.device, looks: Sequence[Look]) -> list[ActionChunk]:

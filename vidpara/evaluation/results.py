@@ -23,6 +23,8 @@ KEYS = (
     "protocol",
 )  # fmt: skip
 """What every results file has."""
+LOOK = "seconds_per_look"
+"""Measured by the evaluation itself: how long the policy took for a look (median)."""
 SAME = ("suite", "task", "max_steps")
 """What pairs of episodes have in common beside their starts."""
 
@@ -30,7 +32,8 @@ SAME = ("suite", "task", "max_steps")
 class EpisodeRecord(NamedTuple):
     """One finished episode; `seconds` is the time until the evaluation had it, since the one before.
 
-    `away` is how far (metres) the object was from its goal in the end; None in files that are older than it.
+    `away` is how far (metres) the object was from its goal in the end, `look` the seconds that the policy took for a
+    look (median); None in files that are older than these.
     """
 
     start: EpisodeStart
@@ -39,6 +42,15 @@ class EpisodeRecord(NamedTuple):
     looks: int
     seconds: float
     away: float | None = None
+    look: float | None = None
+
+
+class Made(NamedTuple):
+    """What ran so many of the episodes: vidpara's commit, and the processor that the policy computed on."""
+
+    commit: str
+    processor: str
+    episodes: int
 
 
 class Results(NamedTuple):
@@ -53,6 +65,8 @@ class Results(NamedTuple):
     protocol: Mapping[str, Any]
     measured: Mapping[str, float] = {}
     """Seconds of a look (median), and the plan's errors on held-out demos where they were asked for."""
+    made: tuple[Made, ...] = ()
+    """One entry, unless the evaluation went on with other code or on another machine."""
 
     def count(self, outcome: Outcome) -> int:
         return sum(episode.outcome == outcome for episode in self.episodes)
@@ -78,6 +92,7 @@ def write(path: Path, results: Results) -> None:
         "command": results.command,
         "config": results.config,
         "versions": results.versions,
+        "made": [made._asdict() for made in results.made],
         "outcomes": [plain(episode) for episode in results.episodes],
     }
     write_atomically(path, json.dumps(content, indent=1).encode() + b"\n")
@@ -101,7 +116,10 @@ def read(path: Path) -> Results:
     episodes = tuple(episode(entry) for entry in content["outcomes"])
     names = ("cell", "command", "config", "versions", "seed", "protocol")
     return Results(
-        episodes=episodes, measured=content.get("measured", {}), **{name: content[name] for name in names}
+        episodes=episodes,
+        measured=content.get("measured", {}),
+        made=tuple(Made(**made) for made in content.get("made", ())),
+        **{name: content[name] for name in names},
     )
 
 
@@ -170,6 +188,7 @@ def episode(entry: Mapping[str, Any]) -> EpisodeRecord:
         looks,
         seconds,
         entry.get("away"),
+        entry.get("look"),
     )
 
 

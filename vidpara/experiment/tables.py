@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping
 
 from vidpara.cli import UserError
 from vidpara.evaluation import results
-from vidpara.evaluation.results import Results
+from vidpara.evaluation.results import LOOK, Results
 from vidpara.experiment.plan import Plan
 from vidpara.report import views
-from vidpara.report.published import ERROR, LOOK
+from vidpara.report.published import ERROR
 
 
 def markdown(plan: Plan, found: Mapping[str, Results]) -> str:

@@ -12,8 +12,6 @@ from vidpara.report.runs import Curve, curves_of
 
 ERROR = "val/position_error"
 """Median distance of the planned from the true points, in metres."""
-LOOK = "seconds_per_look"
-"""What an evaluation measured: how long the policy took for a look (median)."""
 SEED = "trainer.seed"
 
 

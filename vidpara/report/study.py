@@ -10,10 +10,11 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from vidpara.evaluation.results import LOOK
 from vidpara.evaluation.statistics import wilson
 from vidpara.report import figures, views
 from vidpara.report.learning import known, learning
-from vidpara.report.published import ERROR, LOOK, SEED, Cell
+from vidpara.report.published import ERROR, SEED, Cell
 
 LABELS = {
     "data.demos": "labelled demonstrations",
