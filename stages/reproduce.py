@@ -19,8 +19,9 @@ from vidpara.experiment import publish
 from vidpara.experiment.choose import required, select
 from vidpara.experiment.declare import read
 from vidpara.experiment.execute import alone, run, standings
-from vidpara.experiment.executors import Local, Slurm, command
+from vidpara.experiment.executors import Local, command
 from vidpara.experiment.plan import plan
+from vidpara.experiment.slurm import Slurm
 from vidpara.experiment.table import LiveTable
 
 

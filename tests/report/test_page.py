@@ -15,7 +15,7 @@ from vidpara.config import ReportConfig
 from vidpara.evaluation import recording, results, video
 from vidpara.evaluation.results import EpisodeRecord, Results
 from vidpara.evaluation.rollout import Outcome
-from vidpara.report.page import write_page
+from vidpara.report.page import facts, write_page
 from vidpara.types import EpisodeStart
 
 NAMES: dict[str, Outcome] = {"P": "PLACE", "G": "GRASP", "M": "MISS"}
@@ -142,3 +142,18 @@ def test_what_is_missing_is_named_and_nothing_is_written(config: ReportConfig, t
 def test_an_empty_report_is_refused(tmp_path: Path):
     with pytest.raises(UserError, match="nothing to report"):
         write_page(ReportConfig(output=tmp_path / "page.html"))
+
+
+def test_what_only_some_cells_have_been_measured_with_names_them():
+    said = {
+        "default": {"views": "default", "max_steps": 400},
+        "moved": {"views": "64", "max_steps": 400},
+        "old": {"max_steps": 400},
+        "far": {"views": "64", "max_steps": 400},
+    }
+    assert facts(said, {"seed"}) == [
+        ("views", "default", ("default",)),
+        ("views", "64", ("moved", "far")),
+        ("views", "not said", ("old",)),
+        ("max_steps", "400", ()),
+    ]

@@ -1,18 +1,15 @@
-"""Where steps run: processes of this machine, or jobs of a Slurm cluster through submitit."""
+"""Where steps run: processes of this machine (a Slurm cluster: slurm.py)."""
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
-import importlib
 import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 
@@ -133,47 +130,3 @@ class _Process:
 def _end_with_parent() -> None:
     """In the child: be interrupted when the parent dies, even when it is killed."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGINT)
-
-
-class Slurm:
-    """Jobs of a Slurm cluster; `settings` are submitit's (`slurm_partition=gpu`, `gpus_per_node=1`, ...)."""
-
-    def __init__(self, jobs: int, folder: Path, settings: Sequence[str]) -> None:
-        try:
-            submitit = importlib.import_module("submitit")
-        except ModuleNotFoundError as missing:
-            raise UserError(
-                "--executor slurm needs the package 'submitit'; pip install -e '.[slurm]'"
-            ) from missing
-        self._executor = submitit.AutoExecutor(folder=str(folder))
-        self._function = submitit.helpers.CommandFunction
-        if bad := [pair for pair in settings if "=" not in pair]:
-            raise UserError(f"--slurm {bad[0]}: expected NAME=VALUE, such as slurm_partition=gpu")
-        pairs = (pair.split("=", 1) for pair in settings)
-        self._executor.update_parameters(**{k: int(v) if v.isdecimal() else v for k, v in pairs})
-        self._jobs, self._running = jobs, []
-
-    @property
-    def free(self) -> int:
-        self._running = [job for job in self._running if job.poll() is None]
-        return self._jobs - len(self._running)
-
-    def start(self, step: Step, alone: bool) -> Job:
-        step.log.parent.mkdir(parents=True, exist_ok=True)
-        job = _Submitted(self._executor.submit(self._function(command(step))))
-        self._running.append(job)
-        return job
-
-
-class _Submitted:
-    def __init__(self, job: Any) -> None:
-        self._job = job
-
-    def poll(self) -> int | None:
-        return (1 if self._job.exception() is not None else 0) if self._job.done() else None
-
-    def stop(self) -> None:
-        self._job.cancel()
-        ends = time.monotonic() + PATIENCE
-        while not self._job.done() and time.monotonic() < ends:
-            time.sleep(1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -81,6 +81,14 @@ class Duration(NamedTuple):
     share: float
 
 
+class Fact(NamedTuple):
+    """Something that is so for these cells, or for all (none are named)."""
+
+    name: str
+    value: str
+    cells: tuple[str, ...]
+
+
 def write_page(config: ReportConfig) -> None:
     """Collect what `config` names and write the page, whole or not at all.
 
@@ -102,8 +110,9 @@ def write_page(config: ReportConfig) -> None:
         notes=config.notes,
         baseline=config.baseline,
         rows=[_row(path, result, cells, config.baseline, palette[result.cell]) for path, result in found],
-        protocol=cells[0].protocol if cells else {},
-        versions=cells[0].versions if cells else {},
+        protocol=facts({result.cell: result.protocol for result in cells}),
+        versions=facts({result.cell: result.versions for result in cells}, {"policy"}),
+        success=cells[0].protocol.get("success", "") if cells else "",
         commands=[result.command for result in cells],
         starts=_drawing(figures.start_maps(cells)) if cells and cells[0].episodes[0].start.objects else "",
         curves=_curves(runs, palette) if runs else [],
@@ -112,6 +121,17 @@ def write_page(config: ReportConfig) -> None:
         durations=durations,
     )
     write_atomically(config.output, content.encode())
+
+
+def facts(of: Mapping[str, Mapping[str, Any]], left_out: Container[str] = ()) -> list[Fact]:
+    """What each cell says under each name, once for all that say the same."""
+    found: list[Fact] = []
+    for name in dict.fromkeys(name for said in of.values() for name in said if name not in left_out):
+        cells: dict[str, list[str]] = {}
+        for cell, said in of.items():
+            cells.setdefault(str(said.get(name, "not said")), []).append(cell)
+        found += [Fact(name, value, tuple(those) if len(cells) > 1 else ()) for value, those in cells.items()]
+    return found
 
 
 def render(template: str, **values: Any) -> str:

@@ -1,0 +1,123 @@
+"""Steps as jobs of a cluster, through the real submitit. Slurm's own programs are small scripts here, that run a job on
+this machine and remember its state: there is no cluster where the tests run.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from vidpara.cli import UserError
+from vidpara.experiment import execute, executors, slurm
+from vidpara.experiment.declare import Experiment, Recipe
+from vidpara.experiment.execute import Standing
+from vidpara.experiment.plan import Plan, Step
+
+PROGRAMS = {
+    # Starts the script that is its last word, as a job with the next number.
+    "sbatch": """
+        id=$(( $(ls "$JOBS" | wc -l) + 1 ))
+        export SLURM_JOB_ID=$id SLURM_NTASKS=1 SLURM_JOB_NUM_NODES=1 SLURM_NODEID=0 SLURM_PROCID=0 SLURM_LOCALID=0
+        echo RUNNING > "$JOBS/$id"
+        script="${!#}"
+        setsid bash -c 'bash "$1" && echo COMPLETED > "$2" || echo FAILED > "$2"' _ "$script" "$JOBS/$id" &> /dev/null &
+        echo "Submitted batch job $id"
+    """,
+    # Runs the command behind its flags.
+    "srun": """
+        while [[ $1 == -* ]]; do [[ $1 == --unbuffered ]] && shift || shift 2; done
+        exec "$@"
+    """,
+    # The states of the jobs that are asked for: -j ID -j ID ...
+    "sacct": """
+        echo "JobID|State|NodeList"
+        while [[ $# -gt 0 ]]; do
+            [[ $1 == -j ]] && echo "$2|$(cat "$JOBS/$2")|here"
+            shift
+        done
+    """,
+    "scancel": """echo "CANCELLED by 0" > "$JOBS/$1" """,
+}
+
+
+@pytest.fixture(autouse=True)
+def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of the jobs' states."""
+    programs, jobs = tmp_path / "bin", tmp_path / "jobs"
+    programs.mkdir()
+    jobs.mkdir()
+    for name, body in PROGRAMS.items():
+        (programs / name).write_text(f"#!/bin/bash\n{body}")
+        (programs / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    monkeypatch.setenv("JOBS", str(jobs))
+    monkeypatch.setattr(executors, "command", lambda step: [sys.executable, "-c", *step.words])
+    monkeypatch.setattr(execute, "INTERVAL", 0.05)
+    return jobs
+
+
+def script(name: str, body: str, folder: Path) -> Step:
+    """A step that writes its product after `body` has run."""
+    product = folder / name / "product"
+    product.parent.mkdir(exist_ok=True)
+    program = f"import pathlib, sys, time; {body}; pathlib.Path({str(product)!r}).write_text('done')"
+    return Step(name, "script", (program,), name, (), product, product.with_suffix(".log"))
+
+
+def run(folder: Path, *steps: Step) -> Mapping[str, Standing]:
+    plan = Plan(Experiment("scripts", {}, Recipe()), (), {step.name: step for step in steps})
+    return execute.run(plan, slurm.Slurm(2, folder / "slurm", ["timeout_min=5"]), lambda _: None)
+
+
+def test_steps_run_as_jobs_and_what_they_say_is_in_their_logs(tmp_path: Path, cluster: Path):
+    good = script("good", "print('half way', flush=True)", tmp_path)
+    bad = script("bad", "sys.exit('error: the disk is full')", tmp_path)
+    found = run(tmp_path, good, bad)
+    assert {name: now.state for name, now in found.items()} == {"good": "finished", "bad": "failed"}
+    assert found["bad"].note.startswith("error: the disk is full")
+    assert good.log.read_text() == "half way\n"
+    assert len(list(cluster.iterdir())) == 2 and not list(tmp_path.glob("*/*.job"))
+
+
+def test_a_job_that_outlived_its_experiment_is_waited_for_and_not_started_again(
+    tmp_path: Path, cluster: Path
+):
+    step = script("long", f"open({str(tmp_path / 'began')!r}, 'a').write('x'); time.sleep(2)", tmp_path)
+    slurm.Slurm(2, tmp_path / "slurm", []).start(step, True)  # and the experiment is killed
+    assert step.log.with_suffix(".job").read_text() == "1"
+    assert run(tmp_path, step)["long"].state == "finished"
+    assert (tmp_path / "began").read_text() == "x" and len(list(cluster.iterdir())) == 1
+
+
+def test_a_job_that_is_over_without_its_product_is_submitted_again(tmp_path: Path, cluster: Path):
+    step = script("lost", "time.sleep(0.1)", tmp_path)
+    step.log.with_suffix(".job").write_text("1")
+    (cluster / "1").write_text("TIMEOUT\n")
+    assert run(tmp_path, step)["lost"].state == "finished"
+    assert sorted(job.name for job in cluster.iterdir()) == ["1", "2"]
+
+
+def test_an_interrupt_cancels_the_jobs(tmp_path: Path, cluster: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(slurm, "PATIENCE", 0.1)
+    step = script("long", "time.sleep(5)", tmp_path)
+
+    def interrupt(_: Mapping[str, Standing]) -> None:
+        if (cluster / "1").exists():
+            raise KeyboardInterrupt
+
+    plan = Plan(Experiment("scripts", {}, Recipe()), (), {"long": step})
+    with pytest.raises(KeyboardInterrupt):
+        execute.run(plan, slurm.Slurm(1, tmp_path / "slurm", []), interrupt)
+    assert (cluster / "1").read_text() == "CANCELLED by 0\n"
+
+
+def test_wrong_settings_and_no_cluster_are_clear_errors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    with pytest.raises(UserError, match="--slurm gpu: expected NAME=VALUE"):
+        slurm.Slurm(1, tmp_path / "slurm", ["gpu"])
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    with pytest.raises(UserError, match=r"--executor slurm: .*srun"):
+        slurm.Slurm(1, tmp_path / "slurm", [])
