@@ -65,9 +65,8 @@ def main(
                 standing = run(planned, machine, live.show, chosen, given)
         finally:  # an interrupt leaves the table and the page of what is finished
             found = publish.publish(whole)
-    print(*map(results.summary, found.values()), sep="\n")
-    if (page := publish.page_path(whole)).is_file():
-        print(page)
+    page = publish.page_path(whole)
+    print(*map(results.summary, found.values()), *([page] if page.is_file() else []), sep="\n")
     if failed := [f"{name}: {value.note}" for name, value in standing.items() if value.state == "failed"]:
         raise UserError(f"{len(failed)} of {len(standing)} steps failed: {'; '.join(failed)}")
 

@@ -17,10 +17,11 @@ from vidpara.report import figures, study
 from vidpara.report.page import write_page
 from vidpara.report.published import Cell as Published
 from vidpara.report.published import read_machine, read_places, read_trainings
+from vidpara.report.tabletop import Tabletop, encoded, read
 
 PAIRED = 4
 """Episodes side by side in the film of a pair."""
-INDEX, TIMINGS = "cells.json", "timings.json"
+INDEX, TIMINGS, TABLE = "cells.json", "timings.json", "table.png"
 
 
 def publish(plan: Plan) -> dict[str, Results]:
@@ -53,7 +54,7 @@ def publish(plan: Plan) -> dict[str, Results]:
     if found:
         _write(plan, "table.md", tables.markdown(plan, found))
         studied = [_studied(cell, found[cell.name]) for cell in plan.cells if cell.name in found]
-        for name, figure in study.draw(studied).items():
+        for name, figure in study.draw(studied, _table(plan)).items():
             write_atomically(plan.experiment.results / f"{name}.png", figures.png(figure))
         _films(plan, found)
         _timings(plan)
@@ -61,6 +62,14 @@ def publish(plan: Plan) -> dict[str, Results]:
         if page.results or page.runs:  # not only published by another machine
             write_page(page)
     return found
+
+
+def _table(plan: Plan) -> Tabletop | None:
+    """The picture that maps of positions are drawn on, made once, where the rollouts are."""
+    file = plan.experiment.results / TABLE
+    if plan.experiment.tests and not file.is_file() and (found := trained.table(plan)):
+        write_atomically(file, encoded(found))
+    return read(file)
 
 
 def _studied(cell: Cell, found: Results) -> Published:

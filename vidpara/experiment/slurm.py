@@ -1,4 +1,4 @@
-"""Steps as jobs of a Slurm cluster, through submitit. They outlive an experiment that is killed; it finds them again."""
+"""Steps as jobs of a Slurm cluster, through submitit. They outlive an experiment that is killed."""
 
 from __future__ import annotations
 

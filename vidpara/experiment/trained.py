@@ -14,6 +14,7 @@ from vidpara.data.split import split
 from vidpara.evaluation import results
 from vidpara.experiment.plan import Cell, Plan
 from vidpara.files import write_atomically
+from vidpara.report.tabletop import Tabletop, tabletop
 from vidpara.run_folder import read_config
 from vidpara.versions import STARTS
 
@@ -63,6 +64,14 @@ def add_places(plan: Plan, cell: Cell) -> None:
 def places(config: TrainPolicyConfig) -> list[list[float]]:
     """Where the training demos grasped (x, y in metres), if the rollouts are on this machine."""
     return _places(config.data, config.trainer.seed)
+
+
+def table(plan: Plan) -> Tabletop | None:
+    """The table of the training demos, if a policy's configuration and its rollouts are on this machine."""
+    folders = [step.folder for step in plan.steps.values() if step.stage == "train_policy"]
+    configs = (read_config(folder).data for folder in folders if (folder / "config.yaml").is_file())
+    here = next((data for data in configs if all(source.exists() for source in data.rollouts)), None)
+    return tabletop(read_sources(here)) if here else None
 
 
 @functools.cache

@@ -15,6 +15,7 @@ from matplotlib.lines import Line2D
 
 from vidpara.evaluation.results import Results
 from vidpara.report.runs import Curve, Run
+from vidpara.report.tabletop import Tabletop
 
 PALETTE = ("#3f7fd9", "#c2559d", "#1a9e96", "#9a6b3f", "#7a869a", "#7b5fc9", "#b08900", "#4f8f3a")
 """One colour a policy, told apart from one another and from the outcomes' colours on light and dark pages."""
@@ -74,17 +75,19 @@ def start_maps(
     results: Sequence[Results | None],
     trained: Sequence[Sequence[tuple[float, float]]] = (),
     columns: int = MAPS,
+    table: Tabletop | None = None,
 ) -> Figure:
     """The table from above, one panel a policy: where the object stood, in the colour of what came of it; None leaves a
     panel empty.
 
-    `trained` are, for each panel, the places (x, y in metres) at which its training demos grasped.
+    `trained` are, for each panel, the places (x, y in metres) at which its training demos grasped; `table` is the
+    picture below them.
     """
     columns = min(columns, len(results))
     rows = math.ceil(len(results) / columns)
     trained = trained or [()] * len(results)
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(COLUMNS * WIDTH, rows * 2.5 + 0.3), layout="constrained")
+        figure = Figure(figsize=(max(2, columns) * 2.6 + 0.6, rows * 2.3 + 0.3), layout="constrained")
         cells = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).flat
         for axes, found, grasps in zip(cells, results, trained, strict=False):
             if found is None:
@@ -92,6 +95,10 @@ def start_maps(
                 continue
             axes.set(title=found.cell, xlabel="y (metres)", ylabel="x (metres)", aspect="equal")
             axes.label_outer()
+            if table:
+                extent = (table.low[1], table.high[1], table.high[0], table.low[0])
+                axes.imshow(table.image, extent=extent, alpha=0.7)
+                axes.grid(visible=False)
             if grasps:
                 x, y = zip(*grasps, strict=True)
                 axes.scatter(y, x, s=9, color=TEXT, alpha=0.3, linewidths=0)
@@ -102,7 +109,8 @@ def start_maps(
                 if placed:  # LIBERO's own starts do not say where
                     x, y = zip(*placed, strict=True)
                     axes.scatter(y, x, s=30, color=color, label=outcome, alpha=0.9, linewidths=0)
-        figure.axes[0].invert_yaxis()  # as the camera sees it: the robot, at small x, is at the top
+        if not table:  # as the camera sees it: the robot, at small x, is at the top
+            figure.axes[0].invert_yaxis()
         for axes in list(figure.axes)[len(results) :]:
             axes.set_axis_off()
         dots = [

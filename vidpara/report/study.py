@@ -15,6 +15,7 @@ from vidpara.evaluation.statistics import wilson
 from vidpara.report import figures, views
 from vidpara.report.learning import known, learning
 from vidpara.report.published import ERROR, SEED, Cell
+from vidpara.report.tabletop import Tabletop
 
 LABELS = {
     "data.demos": "labelled demonstrations",
@@ -23,14 +24,14 @@ LABELS = {
 }
 
 
-def draw(cells: Sequence[Cell]) -> dict[str, Figure]:
-    """All figures that the cells have numbers for, by file name."""
+def draw(cells: Sequence[Cell], table: Tabletop | None = None) -> dict[str, Figure]:
+    """All figures that the cells have numbers for, by file name; maps of positions are drawn on the `table`."""
     drawn = {"success": success(cells)}
     for key in dict.fromkeys(key for cell in cells for key in cell.swept if key != SEED):
         if len({cell.swept.get(key) for cell in cells if _is_number(cell.swept.get(key))}) > 1:
             drawn[f"by_{key.rpartition('.')[2]}"] = by_setting(cells, key)
     if any(cell.test for cell in cells):
-        drawn["positions"] = positions(cells)
+        drawn["positions"] = positions(cells, table)
     turned = [cell.results for cell in cells if len(views.tilts(cell.results)) > 1]
     if turned:
         drawn |= {"by_tilt": views.by_tilt(turned), "views": views.view_maps(turned)}
@@ -67,7 +68,7 @@ def success(cells: Sequence[Cell]) -> Figure:
     return figure
 
 
-def positions(cells: Sequence[Cell]) -> Figure:
+def positions(cells: Sequence[Cell], table: Tabletop | None = None) -> Figure:
     """Where the object stood in each episode and what came of it, over the places of the training demos.
 
     A row a policy, a column a test; with one test the policies follow one another.
@@ -81,6 +82,7 @@ def positions(cells: Sequence[Cell]) -> Figure:
         [cell and cell.results for cell in shown],
         [cell.places if cell else () for cell in shown],
         len(tests) if len(tests) > 1 else figures.MAPS,
+        table,
     )
 
 
