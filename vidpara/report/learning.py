@@ -53,7 +53,7 @@ def learning(cells: Sequence[Cell]) -> Figure:
             panels[1 + machines.index(cell.machine)].plot(minutes, centimetres, **style)
         panels[0].set(title="plan error on held-out demos (cm)", xlabel=f"steps{included}", ylim=(0, None))
         for axes, machine in zip(panels[1:], machines, strict=True):
-            axes.set(title=machine, xlabel=f"training time (minutes){included}")
+            axes.set(title=machine or "machine not recorded", xlabel=f"training time (minutes){included}")
         for axes in panels:
             axes.set_xlim(0, None)
         longest = max(len(cell.name) for cell in chosen)
