@@ -37,6 +37,15 @@ def test_a_folder_takes_the_place_of_an_older_one_and_of_what_a_kill_left(tmp_pa
     assert list(tmp_path.iterdir()) == [tmp_path / "unet"]
 
 
+def test_a_link_to_a_folder_is_replaced_and_what_it_pointed_to_stays(tmp_path: Path):
+    fill(tmp_path / "elsewhere", "ab")
+    (tmp_path / "unet").symlink_to(tmp_path / "elsewhere")
+    with beside(tmp_path / "unet") as part:
+        fill(part, "c")
+    assert [path.name for path in (tmp_path / "unet").iterdir()] == ["c"]
+    assert len(list((tmp_path / "elsewhere").iterdir())) == 2 and not (tmp_path / "unet").is_symlink()
+
+
 def test_an_interrupt_leaves_the_old_folder(tmp_path: Path):
     fill(tmp_path / "unet", "ab")
     with pytest.raises(KeyboardInterrupt), beside(tmp_path / "unet") as part:

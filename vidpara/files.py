@@ -21,10 +21,10 @@ def beside(path: Path) -> Iterator[Path]:
     try:
         yield part
         if part.is_dir():
-            _remove(path)  # a folder takes no other's place
+            _replace_folder(part, path)
         else:
             sync(part)
-        os.replace(part, path)
+            os.replace(part, path)
     except BaseException:
         _remove(part)
         raise
@@ -45,8 +45,18 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
+def _replace_folder(part: Path, path: Path) -> None:
+    """A folder takes no other's place: the old one goes aside first, so that no half of it ever stands there."""
+    old = path.with_name(f"{path.name}.old")
+    _remove(old)
+    if path.exists() or path.is_symlink():
+        path.rename(old)
+    os.replace(part, path)
+    _remove(old)
+
+
 def _remove(path: Path) -> None:
-    if path.is_dir():
+    if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)

@@ -158,12 +158,16 @@ def test_published_results_outlive_their_runs_until_the_plan_changes(finished: P
     assert list(kept) == ["joint-seed0", "two-seed1"]
 
 
-def test_a_training_whose_run_folder_is_elsewhere_is_left_out_of_the_record(finished: Plan):
+def test_a_stage_one_whose_run_folder_is_elsewhere_is_not_known(finished: Plan):
     """As after `--train-only` on another machine, from which the policy's run folder alone was carried."""
     video = step("video", "train_video", Path("runs/elsewhere/autoencoder"))
+    config = Path("runs/two-seed0/config.yaml")
+    config.write_text(f"{config.read_text()}video_run: {video.folder}\n")
     cells = (finished.cells[0]._replace(steps=(video.name, *finished.cells[0].steps)), *finished.cells[1:])
     publish.publish(finished._replace(cells=cells, steps={**finished.steps, video.name: video}))
-    assert list(json.loads(Path("results/study/two-seed0.training.json").read_text())) == ["train_policy"]
+    trained = json.loads(Path("results/study/two-seed0.training.json").read_text())
+    assert list(trained) == ["train_video", "train_policy"]
+    assert trained["train_video"] == {"config": "", "command": "", "starts": [], "metrics": []}
 
 
 def test_a_given_stage_one_stands_before_the_policy(finished: Plan):

@@ -13,7 +13,7 @@ from PIL import Image
 from vidpara.cli import UserError
 from vidpara.config import ReportConfig
 from vidpara.evaluation import recording, results, video
-from vidpara.evaluation.results import EpisodeRecord, Results
+from vidpara.evaluation.results import EpisodeRecord, Made, Results
 from vidpara.evaluation.rollout import Outcome
 from vidpara.report.page import facts, write_page
 from vidpara.types import EpisodeStart
@@ -144,13 +144,23 @@ def test_an_empty_report_is_refused(tmp_path: Path):
         write_page(ReportConfig(output=tmp_path / "page.html"))
 
 
+def test_the_page_says_who_ran_the_episodes(tmp_path: Path):
+    file = write_results(tmp_path, "joint", "PMMMMMGM")
+    found = results.read(file)
+    alone = ReportConfig(output=tmp_path / "page.html", results=(file,))
+    results.write(file, found._replace(made=(Made("abc", "AMD EPYC", 8),)))
+    assert "<dd>AMD EPYC</dd>" in written(alone)
+    results.write(file, found._replace(made=(Made("abc", "AMD EPYC", 5), Made("def", "NVIDIA H100", 3))))
+    assert "AMD EPYC (5 episodes, abc); NVIDIA H100 (3 episodes, def)" in written(alone)
+
+
 def test_what_only_some_cells_have_been_measured_with_names_them():
-    said = {
-        "default": {"views": "default", "max_steps": 400},
-        "moved": {"views": "64", "max_steps": 400},
-        "old": {"max_steps": 400},
-        "far": {"views": "64", "max_steps": 400},
-    }
+    said = [
+        ("default", {"views": "default", "max_steps": 400}),
+        ("moved", {"views": "64", "max_steps": 400}),
+        ("old", {"max_steps": 400}),
+        ("far", {"views": "64", "max_steps": 400}),
+    ]
     assert facts(said, {"seed"}) == [
         ("views", "default", ("default",)),
         ("views", "64", ("moved", "far")),

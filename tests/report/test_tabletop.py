@@ -44,9 +44,10 @@ def test_a_marked_point_is_where_it_is_and_the_file_says_so(tmp_path: Path):
     episodes = read_episodes(write(tmp_path / "rollouts.hdf5"))
     u, v = project(torch.tensor([*DOT, SURFACE]), episodes[0].camera).tolist()
     found = tabletop.tabletop([replace(each, frames=Dotted(u, v, tmp_path)) for each in episodes])
-    (tmp_path / "table.png").write_bytes(tabletop.encoded(found))
+    (tmp_path / "table.png").write_bytes(tabletop.encoded(found._replace(key="a rollout's")))
     seen = tabletop.read(tmp_path / "table.png")
     assert seen and np.array_equal(seen.image, found.image) and seen.low == pytest.approx(found.low, abs=1e-4)
+    assert seen.key == "a rollout's"
     row, column = np.argwhere(seen.image[..., 0] == seen.image[..., 0].max()).mean(0)
     place = (seen.low[0] + row * tabletop.STEP, seen.low[1] + column * tabletop.STEP)
     assert place == pytest.approx(DOT, abs=0.013)  # half a pixel of the camera is 1.3 cm on the table
@@ -61,9 +62,11 @@ def test_what_the_camera_does_not_see_is_transparent(tmp_path: Path):
 
 
 def test_frames_of_other_cameras_are_left_out(tmp_path: Path):
-    one, two, three = read_episodes(write(tmp_path / "rollouts.hdf5"))
-    moved = two.camera._replace(world_from_camera=two.camera.world_from_camera + 0.01)
-    elsewhere = replace(two, camera=moved, frames=Dotted(2, 2, tmp_path))
-    shown = [replace(each, frames=Dotted(16, 16, tmp_path)) for each in (one, three)]
-    alone = tabletop.tabletop(shown)
-    assert np.array_equal(tabletop.tabletop([shown[0], elsewhere, shown[1]]).image, alone.image)
+    one, *others = read_episodes(write(tmp_path / "rollouts.hdf5"))
+    one = replace(one, frames=Dotted(16, 16, tmp_path))
+    moved = one.camera._replace(world_from_camera=one.camera.world_from_camera + 0.01)
+    elsewhere = [replace(each, camera=moved, frames=Dotted(2, 2, tmp_path)) for each in others]
+    alone = tabletop.tabletop([one]).image
+    assert np.array_equal(tabletop.tabletop([one, *elsewhere]).image, alone)
+    kept = [replace(each, camera=one.camera) for each in elsewhere]
+    assert not np.array_equal(tabletop.tabletop([one, *kept]).image, alone)

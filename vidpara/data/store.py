@@ -26,17 +26,17 @@ def fetch(path: Path, url: str) -> bool:
         UserError: the store cannot be reached, or the copy cannot be written.
     """
     files, root = _open(url)
-    beside = path.with_suffix(".part")
+    part = path.with_suffix(".part")
     try:
         if not files.exists(f"{root}/{path.name}/{INDEX}"):
             return False
-        beside.mkdir(parents=True, exist_ok=True)
+        part.mkdir(parents=True, exist_ok=True)
         there = {file: files.size(file) for file in files.ls(f"{root}/{path.name}", detail=False)}
         with tqdm(total=sum(there.values()), desc=f"fetch {path.name}", unit="B", unit_scale=True) as bar:
             for file, size in there.items():
-                _fetch(files, file, size, beside / Path(file).name, bar)
+                _fetch(files, file, size, part / Path(file).name, bar)
         shutil.rmtree(path, ignore_errors=True)
-        os.replace(beside, path)
+        os.replace(part, path)
     except Exception as error:  # every kind of store has errors of its own
         raise UserError(f"cannot fetch {path.name} from {url}: {error}; check --data.store") from error
     return True

@@ -57,11 +57,11 @@ class VideoIndex:
             return
         rows = [each for each in self.known.values() if (self.folder / each.name).is_file()]
         columns = {name: [getattr(row, name) for row in rows] for name in Known._fields}
-        beside = self.place.with_suffix(f".{os.getpid()}.part")
+        part = self.place.with_suffix(f".{os.getpid()}.part")
         try:
             self.place.parent.mkdir(parents=True, exist_ok=True)
-            pq.write_table(pa.table(columns), beside)
-            os.replace(beside, self.place)
+            pq.write_table(pa.table(columns), part)
+            os.replace(part, self.place)
         except OSError as error:
             print(
                 f"the lengths of {self.folder}'s videos are not kept: {error}; set --data.cache",

@@ -36,8 +36,8 @@ class EpisodeLog:
         self.settings: dict[str, Any] = results.portable(yaml.safe_load(cli.dump(config)))
         self.fingerprint, self.versions = fingerprint, versions()
         self.here = (self.versions["commit"], processor(device))
-        self.made: list[tuple[str, str]] = []
-        """Commit and processor of each known episode, in the order in which they finished."""
+        self.made: dict[int, tuple[str, str]] = {}
+        """Commit and processor of each known episode."""
         self._headed = False
 
     def read(self) -> dict[int, EpisodeRecord]:
@@ -52,13 +52,14 @@ class EpisodeLog:
             self._check(self.output, finished.config, finished.versions.get("policy", ""))
             done = dict(enumerate(finished.episodes))
             made = finished.made or (Made(finished.versions.get("commit", ""), "", len(done)),)
-            self.made += [(each.commit, each.processor) for each in made for _ in range(each.episodes)]
+            self.made = dict(enumerate((by.commit, by.processor) for by in made for _ in range(by.episodes)))
         if len(done) > self.episodes:
             raise UserError(
                 f"{self.output} holds {len(done)} episodes already; set --episodes {len(done)} or more"
             )
         if not self.path.exists():
             self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._say_who_else(len(done))
             return done
         whole, _, torn = self.path.read_text().rpartition("\n")
         if torn:  # killed while appending: drop the torn line, its episode runs again
@@ -69,14 +70,16 @@ class EpisodeLog:
                 self._check(self.path, line["config"], line["policy"])
                 by = (line.get("commit", ""), line.get("processor", ""))
             else:
-                done[line.pop("index")] = results.episode(line)
-                self.made.append(by)
-        self._say_who_else()
+                index = line.pop("index")
+                done[index], self.made[index] = results.episode(line), by
+        self._say_who_else(len(done))
         return {index: episode for index, episode in done.items() if index < self.episodes}
 
-    def _say_who_else(self) -> None:
+    def _say_who_else(self, done: int) -> None:
+        """If more is to come, who ran what is there: other code, another machine."""
         here = " on ".join(self.here)
-        for (commit, machine), count in Counter(by for by in self.made if by != self.here).items():
+        others = Counter(by for by in self.made.values() if by != self.here and done < self.episodes)
+        for (commit, machine), count in others.items():
             by = f"{commit or 'an unknown commit'} on {machine or 'an unknown machine'}"
             print(f"{count} episodes are finished, by {by}; those that follow are by {here}", file=sys.stderr)
 
@@ -87,7 +90,7 @@ class EpisodeLog:
             for line in [*([] if self._headed else [header]), {"index": index, **results.plain(episode)}]:
                 file.write(json.dumps(line) + "\n")
         self._headed = True
-        self.made.append(self.here)
+        self.made[index] = self.here
 
     def finish(
         self, episodes: Sequence[EpisodeRecord], words: Sequence[str], measured: Mapping[str, float]
@@ -112,12 +115,17 @@ class EpisodeLog:
                 seed=self.config.seed,
                 protocol=describe(self.config),
                 measured={**(finished.measured if finished else {}), **measured},
-                made=tuple(Made(*by, count) for by, count in Counter(self.made).items()),
+                made=self._made(len(episodes)),
             )
         if found != finished:
             results.write(self.output, found)
         self.path.unlink(missing_ok=True)
         return found
+
+    def _made(self, episodes: int) -> tuple[Made, ...]:
+        """Of the first so many."""
+        known = Counter(self.made[index] for index in sorted(self.made) if index < episodes)
+        return tuple(Made(*by, count) for by, count in known.items())
 
     def _check(self, path: Path, config: Mapping[str, Any], fingerprint: str) -> None:
         advice = "choose another --output, or remove the file"
@@ -142,8 +150,9 @@ def describe(config: EvaluateConfig) -> dict[str, Any]:
         + (f", {place.distractors} distractors" if place.distractors else "")
     )  # fmt: skip
     views = (
-        f"{place.view_grid[0]} x {place.view_grid[1]} views, azimuths {list(place.azimuths)}, tilt to {place.tilt_max} "
-        "degrees"
+        f"{place.view_grid[0]} x {place.view_grid[1]} views, azimuths {list(place.azimuths)}, tilt "
+        + (f"from {place.tilt_min} " if place.tilt_min else "")
+        + f"to {place.tilt_max} degrees"
     )
     return {
         "suite": place.suite,

@@ -66,7 +66,7 @@ class Results(NamedTuple):
     measured: Mapping[str, float] = {}
     """Seconds of a look (median), and the plan's errors on held-out demos where they were asked for."""
     made: tuple[Made, ...] = ()
-    """One entry, unless the evaluation went on with other code or on another machine."""
+    """One entry, unless the evaluation went on with other code or on another machine; none in files that are older."""
 
     def count(self, outcome: Outcome) -> int:
         return sum(episode.outcome == outcome for episode in self.episodes)

@@ -135,10 +135,18 @@ def _only(
             raise UserError(
                 f"{path}: policies names the cell '{name}'{cli.nearest(name, cells)}; the cells are {', '.join(cells)}"
             )
+    left = [name for name in cells if name not in chosen]
     return {
         "cells": {name: cells[name] for name in chosen},
-        "compare": [pair for pair in pairs if not set(pair) & (cells.keys() - set(chosen))],
+        "compare": [
+            pair for pair in pairs if not any(_is_of(name, recipe) for name in pair for recipe in left)
+        ],
     }
+
+
+def _is_of(name: str, recipe: str) -> bool:
+    """Whether `name` is the recipe's, or that of one of its cells."""
+    return name == recipe or name.startswith(f"{recipe}-")
 
 
 def _recipe(kind: type[Recipe], content: Any, path: Path, where: str) -> Any:

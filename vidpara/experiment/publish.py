@@ -21,7 +21,7 @@ from vidpara.report.tabletop import Tabletop, encoded, read
 
 PAIRED = 4
 """Episodes side by side in the film of a pair."""
-INDEX, TIMINGS, TABLE = "cells.json", "timings.json", "table.png"
+INDEX, TIMINGS, TABLETOP = "cells.json", "timings.json", "tabletop.png"
 
 
 def publish(plan: Plan) -> dict[str, Results]:
@@ -54,7 +54,7 @@ def publish(plan: Plan) -> dict[str, Results]:
     if found:
         _write(plan, "table.md", tables.markdown(plan, found))
         studied = [_studied(cell, found[cell.name]) for cell in plan.cells if cell.name in found]
-        for name, figure in study.draw(studied, _table(plan)).items():
+        for name, figure in study.draw(studied, _tabletop(plan)).items():
             write_atomically(plan.experiment.results / f"{name}.png", figures.png(figure))
         _films(plan, found)
         _timings(plan)
@@ -64,12 +64,16 @@ def publish(plan: Plan) -> dict[str, Results]:
     return found
 
 
-def _table(plan: Plan) -> Tabletop | None:
-    """The picture that maps of positions are drawn on, made once, where the rollouts are."""
-    file = plan.experiment.results / TABLE
-    if plan.experiment.tests and not file.is_file() and (found := trained.table(plan)):
-        write_atomically(file, encoded(found))
-    return read(file)
+def _tabletop(plan: Plan) -> Tabletop | None:
+    """The picture that maps of positions are drawn on, made where these rollouts are."""
+    file = plan.experiment.results / TABLETOP
+    before, rollouts = read(file), plan.steps.get("rollouts")
+    key = rollouts.key if rollouts else ""
+    anew = before is None or before.key != key
+    if plan.experiment.tests and anew and (found := trained.tabletop_of(plan)):
+        write_atomically(file, encoded(found._replace(key=key)))
+        return found
+    return before
 
 
 def _studied(cell: Cell, found: Results) -> Published:
@@ -152,9 +156,11 @@ def _films(plan: Plan, found: Mapping[str, Results]) -> None:
         if not found.keys() >= set(pair):
             continue
         shown = []
-        for cell in (cells[name] for name in pair if name in cells):
+        both = [cells[name] for name in pair if name in cells]
+        for cell in both:
             product, outcomes = plan.steps[cell.steps[-1]].product, found[cell.name].episodes[:PAIRED]
-            shown += [(recording.path(product, i), e.outcome, cell.recipe) for i, e in enumerate(outcomes)]
+            label = cell.recipe if len({each.recipe for each in both}) > 1 else cell.name
+            shown += [(recording.path(product, i), e.outcome, label) for i, e in enumerate(outcomes)]
         target = plan.experiment.results / f"{'-vs-'.join(pair)}.mp4"
         files = [file for file, _, _ in shown]
         if files and all(file.is_file() for file in files) and _older(target, files):

@@ -13,8 +13,8 @@ from vidpara.experiment import executors
 from vidpara.experiment.executors import PATIENCE, Job
 from vidpara.experiment.plan import Step
 
-GOES_ON = ("PENDING", "RUNNING", "REQUEUED", "COMPLETING", "SUSPENDED")
-"""States of a job that is still to be waited for."""
+GOES_ON = ("READY", "PENDING", "RUNNING", "REQUEUED", "COMPLETING", "PREEMPTED")
+"""States in which submitit waits for a job. One of which Slurm says nothing is taken for over."""
 INTO = ("bash", "-c", 'exec "$@" >> "$0" 2>&1')
 """Runs a command with all that it says appended to a file: the step's log, where the live table reads its progress."""
 

@@ -27,9 +27,10 @@ def file_of(cell: Cell) -> Path:
 
 
 def write(plan: Plan, cell: Cell) -> None:
-    """The file of a cell: its trainings in order, as far as their run folders are here. With none nothing is written.
+    """The file of a cell: its trainings in order. Without the policy's run folder nothing is written.
 
-    A stage one that the policy's configuration names, and no step made, stands there like one.
+    A stage one that the policy's configuration names stands there also where no step made it, or its run folder is
+    elsewhere: then with what is known of it, which may be nothing.
     """
     trained: dict[str, Any] = {}
     for name in cell.steps[:-1]:
@@ -66,8 +67,8 @@ def places(config: TrainPolicyConfig) -> list[list[float]]:
     return _places(config.data, config.trainer.seed)
 
 
-def table(plan: Plan) -> Tabletop | None:
-    """The table of the training demos, if a policy's configuration and its rollouts are on this machine."""
+def tabletop_of(plan: Plan) -> Tabletop | None:
+    """The table that the training demos show, if a policy's configuration and its rollouts are on this machine."""
     folders = [step.folder for step in plan.steps.values() if step.stage == "train_policy"]
     configs = (read_config(folder).data for folder in folders if (folder / "config.yaml").is_file())
     here = next((data for data in configs if all(source.exists() for source in data.rollouts)), None)
@@ -83,10 +84,12 @@ def _places(config: DataConfig, seed: int) -> list[list[float]]:
 
 
 def _training(folder: Path) -> dict[str, Any]:
-    command = folder / "command.txt"
+    def text(name: str) -> str:
+        return (folder / name).read_text() if (folder / name).is_file() else ""
+
     return {
-        "config": (folder / "config.yaml").read_text(),
-        "command": command.read_text().strip() if command.is_file() else "",
+        "config": text("config.yaml"),
+        "command": text("command.txt").strip(),
         "starts": list(_lines(folder / STARTS)),
         "metrics": list(_metrics(folder / "metrics.jsonl")),
     }

@@ -17,7 +17,7 @@ WIDE = 15
 
 
 def known(cells: Sequence[Cell]) -> list[Cell]:
-    """The cells whose whole training is known, one of each policy."""
+    """The cells whose whole training is known; of several tests of a policy the first one."""
     return [
         cell
         for cell in cells
@@ -78,7 +78,7 @@ def _lines(cells: Sequence[Cell]) -> dict[str, str]:
     found = {}
     for cell in cells:
         swept = {key: value for key, value in cell.swept.items() if key != SEED}
-        known = values.setdefault(tuple(swept), {})
-        index = known.setdefault(str(list(swept.values())), len(known))
+        numbers = values.setdefault(tuple(swept), {})
+        index = numbers.setdefault(str(list(swept.values())), len(numbers))
         found[cell.name] = LINES[index % len(LINES)]
     return found

@@ -110,8 +110,8 @@ def write_page(config: ReportConfig) -> None:
         notes=config.notes,
         baseline=config.baseline,
         rows=[_row(path, result, cells, config.baseline, palette[result.cell]) for path, result in found],
-        protocol=facts({result.cell: result.protocol for result in cells}),
-        versions=facts({result.cell: result.versions for result in cells}, {"policy"}),
+        protocol=facts([(result.cell, result.protocol) for result in cells]),
+        versions=facts([(result.cell, {**result.versions, **_made(result)}) for result in cells], {"policy"}),
         success=cells[0].protocol.get("success", "") if cells else "",
         commands=[result.command for result in cells],
         starts=_drawing(figures.start_maps(cells)) if cells and cells[0].episodes[0].start.objects else "",
@@ -123,12 +123,12 @@ def write_page(config: ReportConfig) -> None:
     write_atomically(config.output, content.encode())
 
 
-def facts(of: Mapping[str, Mapping[str, Any]], left_out: Container[str] = ()) -> list[Fact]:
+def facts(of: Sequence[tuple[str, Mapping[str, Any]]], left_out: Container[str] = ()) -> list[Fact]:
     """What each cell says under each name, once for all that say the same."""
     found: list[Fact] = []
-    for name in dict.fromkeys(name for said in of.values() for name in said if name not in left_out):
+    for name in dict.fromkeys(name for _, said in of for name in said if name not in left_out):
         cells: dict[str, list[str]] = {}
-        for cell, said in of.items():
+        for cell, said in of:
             cells.setdefault(str(said.get(name, "not said")), []).append(cell)
         found += [Fact(name, value, tuple(those) if len(cells) > 1 else ()) for value, those in cells.items()]
     return found
@@ -187,6 +187,16 @@ def _row(path: Path, found: Results, cells: Sequence[Results], baseline: str, co
             if film.is_file()
         ),
     )
+
+
+def _made(found: Results) -> dict[str, str]:
+    """On which processor, and by which commits where the evaluation went on with another one."""
+    parts = [
+        f"{made.processor or 'unknown'}"
+        + (f" ({made.episodes} episodes, {made.commit})" if found.made[1:] else "")
+        for made in found.made
+    ]
+    return {"processor": "; ".join(parts)} if parts else {}
 
 
 def _training(run: Run, color: str) -> Training:

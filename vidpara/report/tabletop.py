@@ -24,15 +24,17 @@ AROUND, BELOW = 0.12, 0.02
 """Metres shown around all grasps, and from the lowest end effector down to the table."""
 STEP = 0.002
 """Metres a pixel."""
-RANGE = "x low, y low, x high, y high (metres)"
+RANGE, KEY = "x low, y low, x high, y high (metres)", "rollouts"
+"""What the file says beside its pixels."""
 
 
 class Tabletop(NamedTuple):
-    """Rows go along x, columns along y; pixels that the camera does not see are transparent."""
+    """Rows go along x, columns along y; pixels that the camera does not see are transparent. `key` is the rollouts'."""
 
     image: UInt8[np.ndarray, "x y 4"]
     low: tuple[float, float]
     high: tuple[float, float]
+    key: str = ""
 
 
 def tabletop(episodes: Sequence[Episode]) -> Tabletop:
@@ -56,6 +58,7 @@ def encoded(found: Tabletop) -> bytes:
     """As PNG that says which part of the table it is; `read` reads it back."""
     said, buffer = PngInfo(), io.BytesIO()
     said.add_text(RANGE, json.dumps([round(value, 4) for value in (*found.low, *found.high)]))
+    said.add_text(KEY, found.key)
     Image.fromarray(found.image).save(buffer, format="PNG", pnginfo=said, optimize=True)
     return buffer.getvalue()
 
@@ -66,7 +69,7 @@ def read(file: Path) -> Tabletop | None:
         return None
     with Image.open(file) as image:
         x_low, y_low, x_high, y_high = json.loads(image.info[RANGE])
-        return Tabletop(np.asarray(image.convert("RGBA")), (x_low, y_low), (x_high, y_high))
+        return Tabletop(np.asarray(image.convert("RGBA")), (x_low, y_low), (x_high, y_high), image.info[KEY])
 
 
 def _same(a: Episode, b: Episode) -> bool:

@@ -88,9 +88,8 @@ def _view_map(axes: PolarAxes, found: Results) -> None:
         else:
             axes.bar(0, high / 2, 2 * math.pi, 0, color=color, linewidth=0)
     axes.set_title(found.cell)
-    axes.set_yticks(
-        radii[1:], ["" if index % 2 else f"{tilt:.0f}°" for index, tilt in enumerate(radii[1:], 1)]
-    )
+    shown = [tilt for tilt in radii if tilt]
+    axes.set_yticks(shown, [f"{tilt:.0f}°" if index % 2 else "" for index, tilt in enumerate(shown)])
     axes.set_xticks(np.radians([0, 90, 180, 270]), ["right", "up", "left", "down"], fontsize=7)
     axes.grid(visible=False)
     axes.spines["polar"].set_visible(False)

@@ -123,15 +123,15 @@ def check_views(
     intrinsics: Float[np.ndarray, "3 3"],
     surface: float,
 ) -> None:
-    """Every viewpoint on the sphere must look down on the whole range of the objects, the camera's own on its middle;
-    `surface` is the table's height (metres).
+    """Every viewpoint on the sphere must look down on the whole range of the objects, or on its middle with the
+    original layout, which keeps to no range; the camera's own on the middle. `surface` is the table's height (metres).
 
     Raises:
         UserError: one does not, named by its azimuth and tilt.
     """
     middle = [(float(np.mean(config.x_range)), float(np.mean(config.y_range)))]
     if config.views == "default":
-        if not _sees(config, world_from_camera, intrinsics, middle, surface):
+        if config.layout == "clean" and not _sees(config, world_from_camera, intrinsics, middle, surface):
             raise UserError(
                 f"the camera {config.camera} does not see the middle of the objects' range; choose another "
                 "--scene.camera, --scene.x-range or --scene.y-range"
