@@ -90,7 +90,9 @@ def test_a_stopped_evaluation_goes_on_and_equals_an_uninterrupted_one(tmp_path: 
     found = evaluate(settings(tmp_path))
     assert here == [2, 3, 4, 5]
     whole = evaluate(settings(tmp_path, output=tmp_path / "b.json"))
-    assert [e._replace(seconds=0, look=0) for e in found.episodes] == [e._replace(seconds=0, look=0) for e in whole.episodes]
+    assert [e._replace(seconds=0, look=0) for e in found.episodes] == [
+        e._replace(seconds=0, look=0) for e in whole.episodes
+    ]
     here.clear()
     assert evaluate(settings(tmp_path)) == found
     assert here == []

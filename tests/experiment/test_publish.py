@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 
 from vidpara.evaluation import recording, results
 from vidpara.evaluation.results import EpisodeRecord, Results
-from vidpara.evaluation.video import write_mp4
+from vidpara.evaluation.video import read_mp4, write_mp4
 from vidpara.experiment import publish, tables, trained
 from vidpara.experiment.declare import CellRecipe, Experiment, Recipe
 from vidpara.experiment.plan import Cell, Plan, Step
@@ -90,6 +91,26 @@ def test_the_film_of_the_first_episodes_is_published(finished: Plan):
     publish.publish(finished)
     assert Path("results/study/two-seed0.mp4").exists()
     assert not Path("results/study/two-seed0.failures.mp4").exists()
+
+
+def test_a_pair_in_a_named_test_is_filmed_one_above_the_other_and_anew_when_one_was(finished: Plan):
+    tested = finished._replace(cells=tuple(cell._replace(test="right") for cell in finished.cells))
+    for name in ("two-seed0", "joint-seed0"):
+        for episode in range(publish.PAIRED):
+            file = recording.path(finished.steps[f"{name} evaluate"].product, episode)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            write_mp4(file, [np.zeros((16, 16, 3), np.uint8)] * 2, 10, 24)
+    publish.publish(tested)
+    film = Path("results/study/two-seed0-vs-joint-seed0.mp4")
+    (first, *_), cell = read_mp4(film), recording.CELL + 2 * recording.BORDER
+    assert first.shape[1] == publish.PAIRED * cell and first.shape[0] > 2 * recording.CELL
+    assert not Path("results/study/two-seed1-vs-joint-seed1.mp4").exists()
+    film.write_bytes(b"")
+    publish.publish(tested)
+    assert film.read_bytes() == b""  # both policies' recordings are older
+    os.utime(recording.path(finished.steps["joint-seed0 evaluate"].product, 0), (2**31, 2**31))
+    publish.publish(tested)
+    assert read_mp4(film)
 
 
 def test_the_table_names_each_cell_and_the_pairs_are_tested_seed_by_seed(finished: Plan):
