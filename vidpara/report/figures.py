@@ -95,10 +95,6 @@ def start_maps(
                 continue
             axes.set(title=found.cell, xlabel="y (metres)", ylabel="x (metres)", aspect="equal")
             axes.label_outer()
-            if table:
-                extent = (table.low[1], table.high[1], table.high[0], table.low[0])
-                axes.imshow(table.image, extent=extent, alpha=0.7)
-                axes.grid(visible=False)
             if grasps:
                 x, y = zip(*grasps, strict=True)
                 axes.scatter(y, x, s=9, color=TEXT, alpha=0.3, linewidths=0)
@@ -109,8 +105,18 @@ def start_maps(
                 if placed:  # LIBERO's own starts do not say where
                     x, y = zip(*placed, strict=True)
                     axes.scatter(y, x, s=30, color=color, label=outcome, alpha=0.9, linewidths=0)
-        if not table:  # as the camera sees it: the robot, at small x, is at the top
-            figure.axes[0].invert_yaxis()
+        shown = [axes for axes, found in zip(figure.axes, results, strict=False) if found]
+        across, along = shown[0].get_xlim(), shown[0].get_ylim()
+        for axes in shown if table else ():
+            axes.imshow(
+                table.image,
+                extent=(table.low[1], table.high[1], table.high[0], table.low[0]),
+                alpha=0.7,
+                zorder=0,
+            )
+            axes.grid(visible=False)
+        # as the camera sees it: the robot, at small x, is at the top
+        shown[0].set(xlim=across, ylim=(max(along), min(along)))
         for axes in list(figure.axes)[len(results) :]:
             axes.set_axis_off()
         dots = [

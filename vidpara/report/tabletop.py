@@ -20,9 +20,9 @@ from vidpara.types import Float, UInt8
 
 EPISODES = 25
 """First frames whose median is taken: what stands elsewhere in each of them is not in it."""
-AROUND, BELOW = 0.12, 0.02
-"""Metres shown around all grasps, and from the lowest end effector down to the table."""
-STEP = 0.002
+AROUND, BELOW = 0.5, 0.02
+"""Metres around all grasps (they may lie on one side of the table), and from the lowest end effector down to it."""
+STEP = 0.003
 """Metres a pixel."""
 RANGE, KEY = "x low, y low, x high, y high (metres)", "rollouts"
 """What the file says beside its pixels."""
