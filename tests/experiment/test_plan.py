@@ -102,7 +102,7 @@ def test_every_policy_takes_every_test_with_one_training(tmp_path: Path):
 
 
 def test_an_included_file_says_what_the_file_itself_does_not(tmp_path: Path):
-    shared = SMALL | {"compare": [["two_stage", "joint"]]}
+    shared = SMALL | {"compare": [["two_stage", "joint"], ["two_stage-seed0-demos4", "joint"]]}
     (tmp_path / "shared.yaml").write_text(yaml.safe_dump(shared, sort_keys=False))
     file = tmp_path / "small.yaml"
     file.write_text(yaml.safe_dump({"include": ["shared.yaml"], "title": "Own", "sweep": {}}))
