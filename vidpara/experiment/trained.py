@@ -44,7 +44,7 @@ def write(plan: Plan, cell: Cell) -> None:
             trained[stage] = {**_training(folder), "places": places(config)}
         else:
             trained[stage] = _training(folder)
-    if trained:
+    if "train_policy" in trained:
         _put(cell, trained)
 
 
