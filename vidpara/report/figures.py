@@ -107,14 +107,11 @@ def start_maps(
                     axes.scatter(y, x, s=30, color=color, label=outcome, alpha=0.9, linewidths=0)
         shown = [axes for axes, found in zip(figure.axes, results, strict=False) if found]
         across, along = shown[0].get_xlim(), shown[0].get_ylim()
-        for axes in shown if table else ():
-            axes.imshow(
-                table.image,
-                extent=(table.low[1], table.high[1], table.high[0], table.low[0]),
-                alpha=0.7,
-                zorder=0,
-            )
-            axes.grid(visible=False)
+        if table:
+            extent = (table.low[1], table.high[1], table.high[0], table.low[0])
+            for axes in shown:
+                axes.imshow(table.image, extent=extent, alpha=0.7, zorder=0)
+                axes.grid(visible=False)
         # as the camera sees it: the robot, at small x, is at the top
         shown[0].set(xlim=across, ylim=(max(along), min(along)))
         for axes in list(figure.axes)[len(results) :]:
