@@ -191,6 +191,14 @@ def test_a_stage_one_whose_run_folder_is_elsewhere_is_not_known(finished: Plan):
     assert trained["train_video"] == {"config": "", "command": "", "starts": [], "metrics": []}
 
 
+def test_a_line_that_a_kill_left_unfinished_does_not_stop_publishing(finished: Plan):
+    with Path("runs/two-seed0/metrics.jsonl").open("a") as file:
+        file.write('{"step": 3, "val/lo')
+    publish.publish(finished)
+    trained = json.loads(Path("results/study/two-seed0.training.json").read_text())
+    assert trained["train_policy"]["metrics"] == [{"step": 2, "val/loss": 2.0}]
+
+
 def test_a_given_stage_one_stands_before_the_policy(finished: Plan):
     given = Path("checkpoints/video")
     given.mkdir(parents=True)

@@ -14,6 +14,7 @@ from vidpara.data.split import split
 from vidpara.evaluation import results
 from vidpara.experiment.plan import Cell, Plan
 from vidpara.files import write_atomically
+from vidpara.report.runs import events
 from vidpara.report.tabletop import Tabletop, tabletop
 from vidpara.run_folder import read_config
 from vidpara.versions import STARTS
@@ -52,9 +53,8 @@ def add_places(plan: Plan, cell: Cell) -> None:
     """Where the training demos grasped, if that could not be said before and the rollouts are here now."""
     trained = json.loads(file_of(cell).read_text()) if file_of(cell).is_file() else {}
     policy = trained.get("train_policy")
-    folders = [
-        step.folder for step in map(plan.steps.get, cell.steps) if step and step.stage == "train_policy"
-    ]
+    steps = [plan.steps[name] for name in cell.steps]
+    folders = [step.folder for step in steps if step.stage == "train_policy"]
     if not policy or policy.get("places") or not folders or not (folders[0] / "config.yaml").is_file():
         return
     if found := places(read_config(folders[0])):
@@ -90,7 +90,7 @@ def _training(folder: Path) -> dict[str, Any]:
     return {
         "config": text("config.yaml"),
         "command": text("command.txt").strip(),
-        "starts": list(_lines(folder / STARTS)),
+        "starts": list(events(folder / STARTS)),
         "metrics": list(_metrics(folder / "metrics.jsonl")),
     }
 
@@ -99,12 +99,8 @@ def _put(cell: Cell, trained: dict[str, Any]) -> None:
     write_atomically(file_of(cell), json.dumps(results.portable(trained), indent=1).encode() + b"\n")
 
 
-def _lines(file: Path) -> Iterator[dict[str, Any]]:
-    yield from map(json.loads, file.read_text().splitlines() if file.is_file() else ())
-
-
 def _metrics(file: Path) -> Iterator[dict[str, Any]]:
-    for event in _lines(file):
+    for event in events(file):
         kept = {key: value for key, value in event.items() if key.startswith(KEPT)}
         if kept:
             yield {"step": event["step"], **kept}

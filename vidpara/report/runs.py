@@ -42,15 +42,15 @@ def read_run(folder: Path) -> Run:
             f"{file} does not exist; give run folders of stages/train_video.py or train_policy.py"
         )
     config = folder / "config.yaml"
-    events = list(_events(file))
+    logged = list(events(file))
     media = {
         name: folder / value
-        for event in events
+        for event in logged
         for name, value in event.items()
         if isinstance(value, str) and (folder / value).is_file()
     }
-    starts = list(_events(folder / STARTS)) if (folder / STARTS).is_file() else []
-    return Run(folder.name, curves_of(events, config.read_text() if config.is_file() else "", starts), media)
+    said = config.read_text() if config.is_file() else ""
+    return Run(folder.name, curves_of(logged, said, list(events(folder / STARTS))), media)
 
 
 def curves_of(
@@ -68,8 +68,9 @@ def curves_of(
     return {name: Curve(*map(tuple, zip(*rows, strict=True))) for name, rows in points.items()}
 
 
-def _events(file: Path) -> Iterator[dict[str, Any]]:
-    for line in file.read_text().splitlines():
+def events(file: Path) -> Iterator[dict[str, Any]]:
+    """The lines of a run's JSON lines, if there are any; one that a killed process left unfinished is skipped."""
+    for line in file.read_text().splitlines() if file.is_file() else ():
         try:
             yield json.loads(line)
         except ValueError:
