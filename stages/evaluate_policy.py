@@ -22,7 +22,8 @@ from vidpara.data.team import Alone
 from vidpara.evaluation import protocol, results
 from vidpara.evaluation.evaluators import ActionErrors
 from vidpara.policy import Policy
-from vidpara.run_folder import load_policy, read_config
+from vidpara.run_config import read_config
+from vidpara.run_folder import load_policy
 
 
 def main(config: EvaluateConfig, words: list[str]) -> None:

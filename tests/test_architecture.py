@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,7 +19,7 @@ STAGES = sorted((ROOT / "stages").glob("*.py"))
 LAYERS: tuple[set[str], ...] = (
     {"config"},
     {"cli"},
-    {"types", "exclusive", "files", "cores", "versions"},
+    {"types", "exclusive", "files", "cores", "versions", "run_config"},
     {"geometry"},
     {"data", "models", "heads", "simulation", "model_card"},
     {"policy"},
@@ -88,6 +90,15 @@ def test_the_closed_loop_knows_only_act_and_the_simulator(path: Path):
 
 def test_the_package_itself_imports_nothing():
     assert not list(imported(PACKAGE))
+
+
+def test_an_experiment_is_planned_and_published_without_models_and_simulator():
+    """They take longer to import than most experiments to plan, and their steps are other processes."""
+    loads = (
+        "import sys, runpy; runpy.run_path('stages/reproduce.py', run_name='reproduce'); print(*sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", loads], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert not {"diffusers", "transformers", "accelerate", *SIMULATOR} & set(done.stdout.split())
 
 
 @pytest.mark.parametrize("path", STAGES, ids=name)

@@ -58,7 +58,7 @@ def flags(rollouts: Path, run: Path, steps: int) -> list[str]:
     return [
         POCKET, "--run", str(run), "--data.rollouts", str(rollouts), "--data.validation_demos", "1",
         "--data.validation_clips", "2", "--trainer.batch_size", "2", "--trainer.steps", str(steps),
-        "--trainer.checkpoint_every", "1", "--autoencoder.patch", "4",
+        "--trainer.checkpoint_every", "1", "--autoencoder.patch", "4", "--sample_steps", "2",
     ]  # fmt: skip
 
 
@@ -66,12 +66,7 @@ def flags(rollouts: Path, run: Path, steps: int) -> list[str]:
 def video_run(rollouts: Path, tmp_path_factory) -> Path:
     run = tmp_path_factory.mktemp("runs") / "video"
     for steps in (1, 2):  # the second call resumes
-        argv = [
-            str(ROOT / "configs/video/stage_one.yaml"),
-            *flags(rollouts, run, steps),
-            "--sample_steps",
-            "2",
-        ]
+        argv = [str(ROOT / "configs/video/stage_one.yaml"), *flags(rollouts, run, steps)]
         stage("train_video", TrainVideoConfig, argv)
     return run
 
@@ -247,7 +242,7 @@ def test_weights_of_another_configuration_are_named(rollouts, video_run, tmp_pat
 
 def test_one_sample_is_learnt_to_the_point(rollouts, tmp_path):
     argv = [
-        str(ROOT / "configs/policy/joint.yaml"), *flags(rollouts, tmp_path / "one", 120),
+        str(ROOT / "configs/policy/joint.yaml"), *flags(rollouts, tmp_path / "one", 50), "--trainer.batch_size", "1",
         "--trainer.overfit_one_sample", "True", "--data.shift", "0", "--trainer.checkpoint_every", "0",
         "--policy.action_fraction", "1.0", "--trainer.ema", "0.9",
     ]  # fmt: skip

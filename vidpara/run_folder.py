@@ -37,6 +37,7 @@ from vidpara.models.lora import merge_lora
 from vidpara.models.svd import VideoModel
 from vidpara.models.weight_files import read_tensors
 from vidpara.policy import Policy
+from vidpara.run_config import read_config
 from vidpara.types import Workspace
 
 BACKBONES = {"video": "unet", "image": "vit"}
@@ -161,11 +162,6 @@ def _complete(run: Path, *names: str, stage: str = "train_policy") -> None:
         raise UserError(
             f"{run} is not a finished {kind} run ({missing[0]} is missing); train it with stages/{stage}.py"
         )
-
-
-def read_config(run: Path) -> TrainPolicyConfig:
-    """The configuration that a stage-two run was trained with."""
-    return cli.load(TrainPolicyConfig, [str(run / "config.yaml")])
 
 
 def read_workspace(run: Path) -> Workspace:

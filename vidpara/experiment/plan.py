@@ -167,11 +167,11 @@ class _Planner:
         folder = recipe.policy or str(trained[-1].folder)
         judge = self.experiment.evaluate
         settings = {**judge.flags(self.experiment.overlays), **self.experiment.tests.get(test, {}), **judging}
-        words = (*judge.files, *cli.flags(settings), "--policy", folder, "--cell", name)
+        words = (*judge.files, *cli.flags(settings))  # what cells have in common is resolved once
         content = keys.digest_folder(Path(recipe.policy)) if recipe.policy else ""
         key = self._key("evaluate_policy", words, name, trained[-1:], content)
         place = self.experiment.runs / key / f"{name}.json"
-        words = (*words, "--output", str(place))
+        words = (*words, "--policy", folder, "--cell", name, "--output", str(place))
         seen = [self.collected] if settings.get("held_out") and self.collected else []  # the held-out demos
         needs = tuple(step.name for step in (*seen, *trained[-1:]))
         step = Step(
@@ -187,7 +187,6 @@ class _Planner:
         words = (*recipe.files, *self._overlays(recipe), *cli.flags(settings), *self._rollouts())
         if self._load("train_policy", words, name).video_run is not None and "video_run" not in settings:
             before.append(self._video(settings, before))
-            words = (*words, "--video_run", str(before[-1].folder))
         return [*before, self._run(name, "train_policy", words, before, "workspace.json")]
 
     def _video(self, policy: Mapping[str, Any], before: Sequence[Step]) -> Step:
@@ -208,7 +207,20 @@ class _Planner:
         key = self._key(stage, words, name, needs)
         folder = self.experiment.runs / key / name
         label = name if stage == "train_video" else f"{name} train"
-        words = (*words, "--run", str(folder), "--data.cache", str(self.experiment.runs / "latents"))
+        from_video = [
+            word
+            for step in needs
+            if step.stage == "train_video"
+            for word in ("--video_run", str(step.folder))
+        ]
+        words = (
+            *words,
+            *from_video,
+            "--run",
+            str(folder),
+            "--data.cache",
+            str(self.experiment.runs / "latents"),
+        )
         log = Path(f"{folder}.log")  # with_suffix would cut a swept 0.5 off
         return Step(label, stage, words, key, tuple(step.name for step in needs), folder / last, log)
 

@@ -16,7 +16,7 @@ from vidpara.experiment.plan import Cell, Plan
 from vidpara.files import write_atomically
 from vidpara.report.runs import events
 from vidpara.report.tabletop import Tabletop, tabletop
-from vidpara.run_folder import read_config
+from vidpara.run_config import read_config
 from vidpara.versions import STARTS
 
 KEPT = ("val/", "train/", "train_step/samples_per_second")
