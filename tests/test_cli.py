@@ -18,6 +18,10 @@ from vidpara import cli, config
 from vidpara.cli import UserError
 from vidpara.config import CollectConfig, EvaluateConfig, TrainPolicyConfig, TrainVideoConfig
 from vidpara.config.bounds import BOUNDS
+from vidpara.config.free import HOW
+from vidpara.evaluation.episode_log import EXTENT
+from vidpara.experiment.keys import BY_CONTENT
+from vidpara.training.checkpoint import LENGTH
 
 HELD = {
     field.default_factory
@@ -297,7 +301,14 @@ def test_numbers_that_nothing_can_be_done_with_are_refused(schema: type, flag: s
 
 
 def test_every_bound_is_that_of_a_setting_and_holds_for_its_default():
-    known = set().union(*(cli.flatten(dataclasses.asdict(schema())) for schema in STAGE_SCHEMAS))
-    assert BOUNDS.keys() <= known
+    assert BOUNDS.keys() <= known_settings()
     for schema in STAGE_SCHEMAS:
         cli.load(schema, [])
+
+
+def test_settings_that_do_not_count_are_settings():
+    assert known_settings() >= HOW | LENGTH | EXTENT | BY_CONTENT
+
+
+def known_settings() -> set[str]:
+    return set().union(*(cli.flatten(dataclasses.asdict(schema())) for schema in STAGE_SCHEMAS))

@@ -15,14 +15,15 @@ import yaml
 from vidpara import cli
 from vidpara.cli import UserError
 from vidpara.config import EvaluateConfig
+from vidpara.config.free import HOW
 from vidpara.evaluation import results
 from vidpara.evaluation.results import LOOK, EpisodeRecord, Made, Results
 from vidpara.files import write_atomically
 from vidpara.simulation import scene
 from vidpara.versions import processor, versions
 
-FREE = ("workers", "videos", "episodes", "output", "held_out", "failures")
-"""Settings that may differ when an evaluation is continued: they do not change what happens in an episode."""
+EXTENT = {"episodes", "held_out"}
+"""Settings that may differ beside those of `HOW` when an evaluation is continued: they change no episode."""
 
 
 class EpisodeLog:
@@ -133,7 +134,7 @@ class EpisodeLog:
         usual, before, now = (cli.flatten(tree) for tree in (defaults, config, self.settings))
         before = usual | before  # settings newer than the file had their defaults
         for key in sorted(before.keys() | now.keys()):
-            if key.split(".")[0] not in FREE and before.get(key) != now.get(key):
+            if key not in HOW | EXTENT and before.get(key) != now.get(key):
                 raise UserError(
                     f"{path} was made with {key} {before.get(key)}, now it is {now.get(key)}; {advice}"
                 )

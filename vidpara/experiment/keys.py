@@ -10,14 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from vidpara.cli import UserError
+from vidpara.config.free import HOW
 from vidpara.data.source_file import sources_of
 
-FREE = {
-    "run", "video_run", "policy", "output", "cell", "workers", "videos", "cache", "wandb", "project", "log_every",
-    "validate_every", "checkpoint_every", "keep_checkpoints", "rollouts", "samples", "sample_steps", "failures",
-    "plan", "push", "private", "checkpointing",
-}  # fmt: skip
-"""Settings that do not change a result, or that the hash takes by content instead of by path."""
+BY_CONTENT = {"video_run", "policy", "data.rollouts"}
+"""Settings that name a path: the hash takes what lies there."""
 
 
 def key(stage: str, config: Any, before: Sequence[str], contents: Sequence[str]) -> str:
@@ -26,15 +23,15 @@ def key(stage: str, config: Any, before: Sequence[str], contents: Sequence[str])
     return hashlib.sha256(json.dumps(determined, sort_keys=True, default=str).encode()).hexdigest()[:10]
 
 
-def changed(config: Any) -> dict[str, Any]:
+def changed(config: Any, prefix: str = "") -> dict[str, Any]:
     """Settings that differ from their default, so that a new setting whose default changes nothing keeps the hash."""
     found = {}
     for item in dataclasses.fields(config):
         value = getattr(config, item.name)
         default = item.default_factory() if item.default_factory is not dataclasses.MISSING else item.default
         if dataclasses.is_dataclass(value):
-            found[item.name] = changed(value)
-        elif value != default and item.name not in FREE:
+            found[item.name] = changed(value, f"{prefix}{item.name}.")
+        elif value != default and f"{prefix}{item.name}" not in HOW | BY_CONTENT:
             found[item.name] = value
     return {name: value for name, value in found.items() if value != {}}
 

@@ -207,20 +207,10 @@ class _Planner:
         key = self._key(stage, words, name, needs)
         folder = self.experiment.runs / key / name
         label = name if stage == "train_video" else f"{name} train"
-        from_video = [
-            word
-            for step in needs
-            if step.stage == "train_video"
-            for word in ("--video_run", str(step.folder))
-        ]
-        words = (
-            *words,
-            *from_video,
-            "--run",
-            str(folder),
-            "--data.cache",
-            str(self.experiment.runs / "latents"),
-        )
+        cache = str(self.experiment.runs / "latents")
+        stage_one = [str(step.folder) for step in needs if step.stage == "train_video"]
+        from_video = ("--video_run", *stage_one) if stage_one else ()
+        words = (*words, *from_video, "--run", str(folder), "--data.cache", cache)
         log = Path(f"{folder}.log")  # with_suffix would cut a swept 0.5 off
         return Step(label, stage, words, key, tuple(step.name for step in needs), folder / last, log)
 

@@ -21,18 +21,12 @@ from torch import Tensor
 
 from vidpara import cli
 from vidpara.cli import UserError
+from vidpara.config.free import HOW
 from vidpara.files import sync
 from vidpara.training.tensor_files import ALONE, Writer, store, stored
 
-FREE_KEYS = frozenset(
-    {
-        "run", "data.cache", "data.store", "trainer.steps", "trainer.workers", "trainer.log_every",
-        "trainer.validate_every", "trainer.checkpoint_every", "trainer.checkpoints", "trainer.keep_checkpoints",
-        "trainer.wandb", "trainer.project", "hub.push", "hub.private", "unet.checkpointing", "unet.compile",
-        "unet.channels_last",
-    }
-)  # fmt: skip
-"""Settings that a resumed run may change: where and how it runs, not what it computes; and its length."""
+LENGTH = frozenset({"trainer.steps"})
+"""Settings that a resumed run may change beside those of `HOW`."""
 
 
 class Checkpoint(NamedTuple):
@@ -122,14 +116,14 @@ def check_config(
     """A checkpoint goes on only with the configuration that made it; settings newer than it had their `defaults`.
 
     Raises:
-        UserError: it names every differing key with both values; `FREE_KEYS` and those of `free` may differ.
+        UserError: it names every differing key with both values; those of `HOW`, `LENGTH` and `free` may differ.
     """
     usual, old, new = (cli.flatten(yaml.safe_load(text) or {}) for text in (defaults, saved, resolved))
     old = usual | old
     differing = [
         f"{key} (was {old.get(key, 'absent')}, now {new.get(key, 'absent')})"
         for key in sorted(old.keys() | new.keys())
-        if key not in FREE_KEYS | free and (key in old, old.get(key)) != (key in new, new.get(key))
+        if key not in HOW | LENGTH | free and (key in old, old.get(key)) != (key in new, new.get(key))
     ]
     if differing:
         raise UserError(
