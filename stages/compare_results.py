@@ -9,7 +9,7 @@ from pathlib import Path
 
 import tyro
 
-from vidpara.cli import reported
+from vidpara.cli import call
 from vidpara.evaluation import results
 
 
@@ -34,5 +34,4 @@ def main(a: tyro.conf.Positional[Path], b: tyro.conf.Positional[Path]) -> None:
 
 
 if __name__ == "__main__":
-    with reported():
-        tyro.cli(main)
+    call(main)

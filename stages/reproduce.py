@@ -13,7 +13,7 @@ from typing import Literal
 
 import tyro
 
-from vidpara.cli import UserError, reported
+from vidpara.cli import UserError, call
 from vidpara.evaluation import results
 from vidpara.experiment import publish
 from vidpara.experiment.choose import required, select
@@ -76,5 +76,4 @@ if __name__ == "__main__":
         signal.signal(number, signal.default_int_handler)
     if signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:  # a lost connection, but not under nohup
         signal.signal(signal.SIGHUP, signal.default_int_handler)
-    with reported():
-        tyro.cli(main)
+    call(main)

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import tyro
 
 from vidpara import cli, config
 from vidpara.cli import UserError
@@ -243,6 +244,36 @@ def test_faults_of_the_users_machine_are_one_line(
     printed = capsys.readouterr().err
     assert printed.startswith(line)
     assert printed.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["a.yaml", "--jobss", "2"], "error: unknown flag '--jobss'; did you mean '--jobs'?\n"),
+        (["a.yaml", "--jobs", "two"], "error: Error parsing --jobs: invalid literal"),
+        ([], "error: Missing from"),
+    ],
+)
+def test_the_arguments_of_a_function_are_refused_in_one_line(
+    argv: list[str], message: str, capsys: pytest.CaptureFixture[str]
+):
+    def command(file: tyro.conf.Positional[Path], jobs: int = 1, wait: bool = True) -> None:
+        raise AssertionError("it must not run")
+
+    with pytest.raises(SystemExit) as ended:
+        cli.call(command, argv)
+    said = capsys.readouterr().err
+    assert ended.value.code == 2 and said.startswith(message) and said.count("\n") == 1
+
+
+def test_the_arguments_of_a_function_reach_it():
+    given = []
+
+    def command(file: tyro.conf.Positional[Path], jobs: int = 1, wait: bool = True) -> None:
+        given.append((file, jobs, wait))
+
+    cli.call(command, ["a.yaml", "--no-wait", "--jobs", "2"])
+    assert given == [(Path("a.yaml"), 2, False)]
 
 
 def test_faults_of_ours_keep_their_traceback():

@@ -13,6 +13,7 @@ import dataclasses
 import difflib
 import errno
 import functools
+import inspect
 import io
 import itertools
 import json
@@ -54,11 +55,9 @@ def load(schema: type[C], argv: Sequence[str]) -> C:
         accepted = known | _keys_of_all_stages() if position else known
         merged |= {key: value for key, value in _read(Path(path), accepted) if key in known}
     given = flags(merged)
-    for flag in (word.split("=", 1)[0] for word in argv[len(files) :] if word.startswith("--")):
-        key = flag.removeprefix("--").replace("-", "_")
-        if key not in known | {"help"}:
-            raise UserError(f"unknown flag '{flag}'{nearest(key, known, '--')}")
-    return _in_bounds(_parse(schema, [*given, *map(_spelled, argv[len(files) :])]))
+    _only_known(argv[len(files) :], known)
+    words = [*given, *map(_spelled, argv[len(files) :])]
+    return _in_bounds(_parse(schema, words, use_underscores=True, config=(tyro.conf.FlagConversionOff,)))
 
 
 def dump(config: Any) -> str:
@@ -71,6 +70,20 @@ def main(schema: type[C], run: Callable[[C, list[str]], None], argv: Sequence[st
     argv = list(sys.argv[1:] if argv is None else argv)
     with reported():
         run(load(schema, argv), argv)
+
+
+def call(function: Callable[..., None], argv: Sequence[str] | None = None) -> None:
+    """Entry of a command whose arguments are the parameters of `function`, with the errors of `reported`."""
+
+    @functools.wraps(function)
+    def given(*args: Any, **kwargs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        return args, kwargs
+
+    words = list(sys.argv[1:] if argv is None else argv)
+    with reported():
+        _only_known(words, inspect.signature(function).parameters.keys(), negated="no_")
+        args, kwargs = _parse(given, words)
+        function(*args, **kwargs)
 
 
 @contextlib.contextmanager
@@ -153,12 +166,20 @@ def _one_line(error: Exception) -> str | None:
     return None
 
 
-def _parse(schema: type[C], words: list[str]) -> C:
+def _only_known(words: Iterable[str], known: Set[str], negated: str = "") -> None:
+    """Every flag among the words is one of the `known`, or of the negated ones where there are such."""
+    for flag in (word.split("=", 1)[0] for word in words if word.startswith("--")):
+        key = flag.removeprefix("--").replace("-", "_")
+        if key not in known | {"help"} and not (negated and key.removeprefix(negated) in known):
+            raise UserError(f"unknown flag '{flag}'{nearest(key, known, '--')}")
+
+
+def _parse(schema: Callable[..., C], words: list[str], **options: Any) -> C:
     """tyro's parse, with its framed message folded into one line."""
     message = io.StringIO()
     try:
         with contextlib.redirect_stderr(message):
-            return tyro.cli(schema, args=words, use_underscores=True, config=(tyro.conf.FlagConversionOff,))
+            return tyro.cli(schema, args=words, **options)
     except SystemExit as stop:
         if not stop.code:
             raise
