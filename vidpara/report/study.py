@@ -115,7 +115,7 @@ def by_setting(cells: Sequence[Cell], key: str) -> Figure:
         error.margins(y=0.1)
         error.set(title="plan error on held-out demos (cm)", ylim=(0, None))
         for axes in (place, error):
-            _logarithmic(axes, sorted({value for by_value in lines.values() for value in by_value}))
+            _tick(axes, sorted({value for by_value in lines.values() for value in by_value}))
             axes.set(xlabel=LABELS.get(key, key))
         handles, labels = place.get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside upper left", ncols=5)
@@ -177,9 +177,9 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _logarithmic(axes: Axes, values: Sequence[float]) -> None:
-    """A logarithmic axis with a tick at each value, where they span more than a factor of four."""
-    if values[0] > 0 and values[-1] > 4 * values[0]:
+def _tick(axes: Axes, values: Sequence[float]) -> None:
+    """A tick at each value; where they span a factor of four or more the axis is logarithmic."""
+    if values[0] > 0 and values[-1] >= 4 * values[0]:
         axes.set_xscale("log")
-        axes.set_xticks(values, [f"{value:g}" for value in values])
-        axes.minorticks_off()
+    axes.set_xticks(values, [f"{value:g}" for value in values])
+    axes.minorticks_off()
