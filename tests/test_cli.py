@@ -19,7 +19,7 @@ from vidpara import cli, config
 from vidpara.cli import UserError
 from vidpara.config import CollectConfig, EvaluateConfig, TrainPolicyConfig, TrainVideoConfig
 from vidpara.config.bounds import BOUNDS
-from vidpara.config.free import HOW
+from vidpara.config.groups import HOW
 from vidpara.evaluation.episode_log import EXTENT
 from vidpara.experiment.keys import BY_CONTENT
 from vidpara.training.checkpoint import LENGTH

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from diffusers import AutoencoderKLTemporalDecoder, UNetSpatioTemporalConditionModel
@@ -24,6 +24,7 @@ from vidpara.config import (
     UNetConfig,
     ViTConfig,
 )
+from vidpara.config.groups import SEEN
 from vidpara.data.episode import Episode
 from vidpara.data.latents import some_frames
 from vidpara.models.adapt import adapt
@@ -273,17 +274,12 @@ def from_video_run(config: TrainPolicyConfig) -> TrainPolicyConfig:
     if not (run / "unet").is_dir():
         raise UserError(f"{run} is not a finished stage-one run; train it with stages/train_video.py")
     first = cli.load(TrainVideoConfig, [str(run / "config.yaml")])
-    for name, ours, theirs in (
-        ("data.clip", config.data.clip, first.data.clip),
-        ("data.fps", config.data.fps, first.data.fps),
-        ("autoencoder.kind", config.autoencoder.kind, first.autoencoder.kind),
-        ("image_encoder.kind", config.image_encoder.kind, first.image_encoder.kind),
-        ("diffusion.sigma_max", config.diffusion.sigma_max, first.diffusion.sigma_max),
-        ("diffusion.fps", config.diffusion.fps, first.diffusion.fps),
-        ("diffusion.motion_bucket", config.diffusion.motion_bucket, first.diffusion.motion_bucket),
-    ):
-        if ours != theirs:
-            raise UserError(f"{name} is {ours}, but {run} was trained with {theirs}; make them equal")
+    ours, theirs = (cli.flatten(asdict(each)) for each in (config, first))
+    for name in SEEN:
+        if ours[name] != theirs[name]:
+            raise UserError(
+                f"{name} is {ours[name]}, but {run} was trained with {theirs[name]}; make them equal"
+            )
     saved = AutoencoderConfig(config.autoencoder.kind, str(run / "autoencoder"))
     return replace(config, unet=replace(config.unet, weights=str(run)), autoencoder=saved)
 

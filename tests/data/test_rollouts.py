@@ -416,3 +416,15 @@ def test_another_seed_trains_on_other_demos_and_holds_the_same_ones_out(path):
     for found in drawn:
         assert all(a is b for a, b in zip(found.held_out, drawn[0].held_out, strict=True))
         assert len(found.training) + len(found.unlabelled) == 16
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_every_task_of_a_suite_is_held_out_and_trained_on_with_few_demos_too(path, seed):
+    """Ten tasks one after the other, as a suite's files in one folder."""
+    demo = read_episodes(path)[0]
+    episodes = [replace(demo, task=f"task {i // 50}", name=f"demo_{i}") for i in range(500)]
+    found = split(episodes, DataConfig(validation_demos=16, demos=16), seed)
+    tasks = {f"task {i}" for i in range(10)}
+    assert {episode.task for episode in found.held_out} == tasks
+    assert {episode.task for episode in found.training} == tasks and len(found.training) == 16
+    assert not {episode.name for episode in found.held_out} & {episode.name for episode in found.training}

@@ -9,7 +9,7 @@ import yaml
 
 from vidpara import cli
 from vidpara.cli import UserError
-from vidpara.config import TrainPolicyConfig
+from vidpara.config import TrainPolicyConfig, TrainVideoConfig
 from vidpara.experiment.choose import required, select
 from vidpara.experiment.declare import read
 from vidpara.experiment.plan import Plan, plan
@@ -200,6 +200,32 @@ def test_a_second_seed_and_another_unet_have_a_stage_one_of_their_own(tmp_path: 
             assert step.needs == (f"video{same}",)
 
 
+def test_stage_one_sees_the_data_of_its_policies_unless_it_says_otherwise(tmp_path: Path):
+    given = {
+        "data.rollouts": ["mine.hdf5"], "data.validation_demos": 32, "data.clip.frames": 9, "data.demos": 4,
+        "data.lerobot.gripper_at": 7,
+    }  # fmt: skip
+    video = SMALL["video"] | {"set": {"trainer.steps": 3, "data.rollouts": ["theirs.hdf5"]}}
+    for recipe, rollouts in ((SMALL["video"], "mine.hdf5"), (video, "theirs.hdf5")):
+        found = planned(tmp_path, sweep={}, set=given, video=recipe)
+        (step,) = (step for step in found.steps.values() if step.stage == "train_video")
+        config = cli.load(TrainVideoConfig, step.words)
+        assert config.data.rollouts == (Path(rollouts),) and config.data.validation_demos == 32
+        assert config.data.clip.frames == 9 and config.data.lerobot.gripper_at == 7
+        assert config.data.demos == 0  # the video of all
+
+
+def test_policies_of_other_data_have_a_stage_one_of_their_own(tmp_path: Path):
+    cells = {
+        name: {"files": ["configs/policy/two_stage.yaml"], "set": {"data.validation_demos": held_out}}
+        for name, held_out in (("a", 8), ("b", 32), ("c", 8))
+    }
+    found = planned(tmp_path, sweep={}, cells=cells)
+    videos = [name for name, step in found.steps.items() if step.stage == "train_video"]
+    assert len(videos) == 2 and videos[0] == "video" and videos[1].startswith("video-")
+    assert [found.steps[f"{name} train"].needs for name in cells] == [(videos[0],), (videos[1],), (videos[0],)]
+
+
 ROLLOUTS = {"files": ["configs/collect/demo.yaml"], "set": {"demos": 5}}
 
 
@@ -359,6 +385,10 @@ def test_compared_are_recipes_wherever_they_agree_and_cells_by_their_names(tmp_p
         ),
         ({"cells": {"a": {"at": {"pocket": 3}}}}, "cells.a.at.pocket holds a int, expected a mapping"),
         ({"compare": [["two_stage", "joint", "two_stage"]]}, "expected pairs of cells"),
+        (
+            {"video": {"files": ["configs/video/stage_one.yaml"], "set": {"data.clip.stride": 2}}},
+            "two_stage-seed0-demos4: data.clip.stride is 3, in its stage one 2; make them equal",
+        ),
     ],
 )
 def test_a_wrong_file_is_one_clear_error(tmp_path: Path, change: dict[str, object], message: str):

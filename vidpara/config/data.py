@@ -82,13 +82,13 @@ class DataConfig:
     demos: int = 0
     """Use only N of the training demos, chosen by `choose`; 0 uses all."""
     choose: Literal["first", "corners"] = "first"
-    """`first`: with seed 0 (`trainer.seed`) those that stand first in the files, with any other as many drawn by it, so
-    that seeds vary the demos, too. `corners`: by where they grasp, the corners of the table first, then whichever is
-    farthest from all that are chosen."""
+    """`first`: of each task in turn, with seed 0 (`trainer.seed`) those that stand first in the files, with any other
+    as many drawn by it, so that seeds vary the demos, too. `corners`: by where they grasp, the corners of the table
+    first, then whichever is farthest from all that are chosen."""
     unlabelled: bool = False
     """The training demos that `demos` leaves out serve the video loss, in the same batches, without their actions."""
     validation_demos: int = 16
-    """Demos held out from the ends of the sources, of each in proportion; they are never trained on."""
+    """Demos held out from the ends of the sources, of each one's tasks in proportion; they are never trained on."""
     validation_clips: int = 96
     """Clips of the held-out demos, evenly spaced, that each validation looks at."""
     shift: int = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -26,8 +27,9 @@ class Split(NamedTuple):
 
 
 def split(episodes: Sequence[Episode], config: DataConfig, seed: int = 0) -> Split:
-    """The last `validation_demos` are held out, of each source in proportion; of the rest `demos` train and the others
-    are left out. `seed` is the training's: with another one other demos train, and the same ones are held out.
+    """The last `validation_demos` are held out, of each source's tasks in proportion; of the rest `demos` train, tasks
+    in turn, and the others are left out. `seed` is the training's: with another one other demos train, and the same
+    ones are held out.
 
     Only episodes with labels count as demos, as long as there are any; those without are left out beside them.
 
@@ -50,17 +52,17 @@ def split(episodes: Sequence[Episode], config: DataConfig, seed: int = 0) -> Spl
                     f"{episode.source}: {episode.name}: the end effector is outside the image at frame {frame} "
                     f"(pixel {u:.0f}, {v:.0f}); set --data.out_of_view mask to train without such steps"
                 )
-    out = _last_of_each_source(demos, config.validation_demos)
+    out = _last_of_each_task(demos, config.validation_demos)
     training = [demo for i, demo in enumerate(demos) if i not in out]
     if config.demos > len(training):
         raise UserError(
             f"data.demos asks for {config.demos} training demos, the rollouts hold {len(training)}"
         )
     held_out = [demo for i, demo in enumerate(demos) if i in out]
-    chosen = list(range(config.demos or len(training)))
-    if config.choose == "first" and config.demos and seed:
-        drawn = torch.randperm(len(training), generator=torch.Generator().manual_seed(seed))
-        chosen = sorted(drawn[: config.demos].tolist())
+    chosen = list(range(len(training)))
+    if config.choose == "first" and config.demos:
+        drawn = torch.randperm(len(training), generator=torch.Generator().manual_seed(seed)).tolist()
+        chosen = sorted(_tasks_in_turn(training, drawn if seed else chosen)[: config.demos])
     if config.choose == "corners" and config.demos:
         places = torch.stack([episode.grasp for episode in training])
         chosen = corners_first(places, config.demos)
@@ -69,19 +71,31 @@ def split(episodes: Sequence[Episode], config: DataConfig, seed: int = 0) -> Spl
     return Split([training[i] for i in chosen], left_out, held_out)
 
 
-def _last_of_each_source(demos: Sequence[Episode], count: int) -> set[int]:
-    """Indices of `count` demos: the last ones of each source, as many as its share of all (largest remainders first,
-    of equal ones the last source's), and never all of a source as long as another has two.
+def _by_task(demos: Sequence[Episode], order: Sequence[int]) -> list[list[int]]:
+    """The indices of `order`, those of one source and task together."""
+    found: dict[tuple[Path, str], list[int]] = {}
+    for index in order:
+        found.setdefault((demos[index].source, demos[index].task), []).append(index)
+    return list(found.values())
+
+
+def _last_of_each_task(demos: Sequence[Episode], count: int) -> set[int]:
+    """Indices of `count` demos: the last ones of each task, as many as its share of all (largest remainders first, of
+    equal ones the last task's), and never all of a task as long as another has two.
     """
-    of_source: dict[Path, list[int]] = {}
-    for index, demo in enumerate(demos):
-        of_source.setdefault(demo.source, []).append(index)
-    share = {source: count * len(own) / len(demos) for source, own in of_source.items()}
-    taken = {source: int(share[source]) for source in of_source}
-    while sum(taken.values()) < count:
-        left = {each: (taken[each] + 1 < len(of_source[each]), share[each] - taken[each]) for each in taken}
-        taken[max(reversed(left), key=lambda each: left[each])] += 1
-    return {index for source, own in of_source.items() for index in own[len(own) - taken[source] :]}
+    tasks = _by_task(demos, range(len(demos)))
+    share = [count * len(own) / len(demos) for own in tasks]
+    taken = [int(each) for each in share]
+    while sum(taken) < count:
+        left = [(taken[i] + 1 < len(own), share[i] - taken[i], i) for i, own in enumerate(tasks)]
+        taken[max(left)[-1]] += 1
+    return {index for own, number in zip(tasks, taken, strict=True) for index in own[len(own) - number :]}
+
+
+def _tasks_in_turn(demos: Sequence[Episode], order: Sequence[int]) -> list[int]:
+    """The indices of `order`: the first of each task, the second of each, and so on."""
+    turns = itertools.zip_longest(*_by_task(demos, order))
+    return [index for turn in turns for index in turn if index is not None]
 
 
 def corners_first(places: Float[Tensor, "n 2"], count: int) -> list[int]:

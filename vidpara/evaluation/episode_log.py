@@ -15,7 +15,7 @@ import yaml
 from vidpara import cli
 from vidpara.cli import UserError
 from vidpara.config import EvaluateConfig
-from vidpara.config.free import HOW
+from vidpara.config.groups import HOW
 from vidpara.evaluation import results
 from vidpara.evaluation.results import LOOK, EpisodeRecord, Made, Results
 from vidpara.files import write_atomically

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from vidpara.cli import UserError
-from vidpara.config.free import HOW
+from vidpara.config.groups import HOW
 from vidpara.data.source_file import sources_of
 
 BY_CONTENT = {"video_run", "policy", "data.rollouts"}

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from vidpara import cli
 from vidpara.cli import UserError
 from vidpara.config import CheckConfig, CollectConfig, EvaluateConfig, TrainPolicyConfig, TrainVideoConfig
+from vidpara.config.groups import BUILT, SEEN, SHOWN
 from vidpara.experiment import keys
 from vidpara.experiment.declare import CellRecipe, Experiment, Recipe
 
@@ -23,11 +24,6 @@ SCHEMAS: dict[str, type] = {
     "collect_rollouts": CollectConfig, "check_data": CheckConfig, "train_video": TrainVideoConfig,
     "train_policy": TrainPolicyConfig, "evaluate_policy": EvaluateConfig,
 }  # fmt: skip
-SHARED = {
-    "trainer.seed", "unet.channels", "unet.layers_per_block", "unet.attention", "unet.heads", "autoencoder.patch",
-    "autoencoder.channels",
-}  # fmt: skip
-"""Settings of a policy that its stage one must share."""
 EVALUATION = "evaluate."
 """Prefix of a cell's flags that are meant for its evaluation."""
 
@@ -150,6 +146,7 @@ class _Planner:
     def __init__(self, experiment: Experiment) -> None:
         self.experiment = experiment
         self._loaded: dict[tuple[str, ...], Any] = {}
+        self._videos: dict[str, str] = {}
         self.collected: Step | None = None
         if experiment.rollouts.files:
             self.collected = self._collection()
@@ -186,18 +183,40 @@ class _Planner:
         before = [self.collected] if self.collected else []
         words = (*recipe.files, *self._overlays(recipe), *cli.flags(settings), *self._rollouts())
         if self._load("train_policy", words, name).video_run is not None and "video_run" not in settings:
-            before.append(self._video(settings, before))
+            before.append(self._video(name, words, settings, before))
         return [*before, self._run(name, "train_policy", words, before, "workspace.json")]
 
-    def _video(self, policy: Mapping[str, Any], before: Sequence[Step]) -> Step:
-        """Stage one, with the seed of the policy that starts from it, and its sizes."""
+    def _video(
+        self, policy: str, its_words: Sequence[str], settings: Mapping[str, Any], before: Sequence[Step]
+    ) -> Step:
+        """Stage one on the data of its policy, unless it says otherwise, and with the policy's seed and sizes."""
         recipe = self.experiment.video
         overlays = self._overlays(recipe)
-        shared = {key: value for key, value in policy.items() if key in SHARED}
-        flags = cli.flags({**recipe.flags(overlays), **shared})
+        shown = {
+            key: value for key, value in settings.items() if key in SHOWN or key.startswith("data.lerobot.")
+        }
+        shared = {key: value for key, value in settings.items() if key in SEEN + BUILT}
+        flags = cli.flags({**shown, **recipe.flags(overlays), **shared})
         words = (*recipe.files, *overlays, *flags, *self._rollouts())
-        name = f"video{_suffix({key: value for key, value in shared.items() if value})}"
+        name = f"video{_suffix({key: shared[key] for key in shared if key in BUILT and shared[key]})}"
+        self._agree(policy, its_words, words)
+        key = self._key("train_video", words, name, before)
+        if self._videos.setdefault(name, key) != key:
+            name = f"{name}-{key[:4]}"  # the same size on other data
         return self._run(name, "train_video", words, before, "autoencoder")
+
+    def _agree(self, policy: str, its_words: Sequence[str], video_words: Sequence[str]) -> None:
+        """A policy refuses a stage one of other clips, but only once that is trained."""
+        ours, theirs = (
+            cli.flatten(dataclasses.asdict(self._load(stage, words, policy)))
+            for stage, words in (("train_policy", its_words), ("train_video", video_words))
+        )
+        for key in SEEN:
+            if ours[key] != theirs[key]:
+                raise UserError(
+                    f"{policy}: {key} is {ours[key]}, in its stage one {theirs[key]}; make them equal (what stands in "
+                    "`set` or `overlays` holds for both)"
+                )
 
     def _overlays(self, recipe: Recipe) -> tuple[str, ...]:
         return recipe.overlays or self.experiment.overlays

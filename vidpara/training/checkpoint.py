@@ -21,7 +21,7 @@ from torch import Tensor
 
 from vidpara import cli
 from vidpara.cli import UserError
-from vidpara.config.free import HOW
+from vidpara.config.groups import HOW
 from vidpara.files import sync
 from vidpara.training.tensor_files import ALONE, Writer, store, stored
 
