@@ -30,6 +30,11 @@ def main(config: EvaluateConfig, words: list[str]) -> None:
     """Evaluate and print one line."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     policy = load_policy(config.policy, config.denoising_steps).to(device)
+    if config.controller.rotation == "predicted" and not policy.turns:
+        raise cli.UserError(
+            f"controller.rotation predicted, but {config.policy} was trained without a rotation loss: leave it at "
+            "zero, or train with --loss.rotation 1"
+        )
     for difference in differences(config, read_config(config.policy).data):
         print(f"note: {difference}", file=sys.stderr)
     if config.precision == "bf16":

@@ -35,6 +35,8 @@ def run(config: TrainVideoConfig, argv: list[str]) -> None:
     model = build.build_video_model(config.unet, config.diffusion, autoencoder, frames)
     image_encoder = build.build_image_encoder(config.image_encoder, model.unet.config.cross_attention_dim)
     data = build_data(config, episodes, autoencoder, image_encoder, state, model.blank, labelled=False)
+    vis = config.run / "vis"
+    generated = GeneratedClips(data.validation, autoencoder, config.samples, config.sample_steps, vis)
     model = train(
         model,
         data.training,
@@ -49,11 +51,7 @@ def run(config: TrainVideoConfig, argv: list[str]) -> None:
         resolved=dump(config),
         argv=argv,
         defaults=dump(TrainVideoConfig()),
-        evaluators=[
-            GeneratedClips(
-                data.validation, autoencoder, config.samples, config.sample_steps, config.run / "vis"
-            )
-        ][: config.samples],
+        evaluators=[generated] if config.samples else [],
     )
     if state.is_main_process:
         save_video(config.run, model, autoencoder, image_encoder)

@@ -84,8 +84,9 @@ def test_load_inverts_dump_for_awkward_values(write: Write):
         video_run=Path("runs/video"),
         data=config.DataConfig(rollouts=(), cache=None),
         unet=config.UNetConfig(channels=(8,), attention=(True, False)),
-        policy=config.PolicyConfig(taps=(), stop_gradient=True, sigma=1e-6),
-        loss=config.LossConfig(rotation=-1e-12, decay=float("inf")),
+        policy=config.PolicyConfig(taps=(), stop_gradient=True, sigma=float("inf")),
+        diffusion=config.DiffusionConfig(log_sigma_mean=-1e-12),
+        loss=config.LossConfig(rotation=1e-6),
     )
     assert cli.load(TrainPolicyConfig, [write("resolved.yaml", cli.dump(awkward))]) == awkward
 
@@ -322,6 +323,9 @@ def test_another_pipe_that_breaks_is_no_silent_success():
         (TrainPolicyConfig, "--data.clip.stride 0", "--data.clip.stride 0: give at least 1"),
         (TrainPolicyConfig, "--policy.head.grid 0 32", "--policy.head.grid 0 32: give at least 1"),
         (TrainPolicyConfig, "--policy.action_fraction -1", "--policy.action_fraction -1.0: give 0 to 1"),
+        (TrainPolicyConfig, "--trainer.steps -5", "--trainer.steps -5: give at least 1"),
+        (TrainPolicyConfig, "--optimizer.lr -1", "--optimizer.lr -1.0: give at least 0"),
+        (TrainPolicyConfig, "--policy.sigma 0", "--policy.sigma 0.0: give at least 0.002"),
         (EvaluateConfig, "--controller.max_steps_per_point 0", "steps_per_point 0: give at least 1"),
         (EvaluateConfig, "--scene.view_grid 0 8", "--scene.view_grid 0 8: give at least 1"),
     ],
@@ -335,6 +339,29 @@ def test_every_bound_is_that_of_a_setting_and_holds_for_its_default():
     assert BOUNDS.keys() <= known_settings()
     for schema in STAGE_SCHEMAS:
         cli.load(schema, [])
+
+
+UNBOUNDED = {
+    "seed", "trainer.seed",  # any
+    "vit.levels", "policy.taps", "data.validation_demos", "episodes", "denoising_steps", "policy.denoising_steps",
+    "plan",  # what they may be depends on more, and is said where that is known
+    "data.lerobot.opening_range", "data.lerobot.gripper_open", "data.lerobot.gripper_closed", "scene.x_range",
+    "scene.y_range", "scene.target_xy", "scene.azimuths",  # places and angles
+    "diffusion.log_sigma_mean", "diffusion.condition_noise_mean",  # logarithms
+    "diffusion.fps", "diffusion.motion_bucket",  # numbers that SVD was trained with
+}  # fmt: skip
+
+
+def test_every_number_has_bounds_or_needs_none():
+    numbers = {
+        key
+        for schema in STAGE_SCHEMAS
+        for key, value in cli.flatten(dataclasses.asdict(schema())).items()
+        for one in (value if isinstance(value, tuple) else (value,))
+        if isinstance(one, int | float) and not isinstance(one, bool)
+    }
+    of_check = {key for key in numbers if key.startswith("head.")}  # check_data's own, read by no network
+    assert numbers - BOUNDS.keys() - UNBOUNDED - of_check == set()
 
 
 def test_settings_that_do_not_count_are_settings():

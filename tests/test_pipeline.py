@@ -243,7 +243,7 @@ def test_weights_of_another_configuration_are_named(rollouts, video_run, tmp_pat
 def test_one_sample_is_learnt_to_the_point(rollouts, tmp_path):
     argv = [
         str(ROOT / "configs/policy/joint.yaml"), *flags(rollouts, tmp_path / "one", 50), "--trainer.batch_size", "1",
-        "--trainer.overfit_one_sample", "True", "--data.shift", "0", "--trainer.checkpoint_every", "0",
+        "--trainer.overfit_one_sample", "True", "--trainer.checkpoint_every", "0",
         "--policy.action_fraction", "1.0", "--trainer.ema", "0.9",
     ]  # fmt: skip
     stage("train_policy", TrainPolicyConfig, argv)

@@ -205,11 +205,10 @@ def build_policy(
             f"{'data.rollouts' if videos else 'data.unlabelled'} gives videos without actions, but this policy has no "
             "video loss; it takes --policy.kind video --policy.backbone train and --policy.action_fraction below 1"
         )
-    match config.policy.kind:
-        case "video":
-            return _video_policy(config, autoencoder, space)
-        case "image":
-            return _image_policy(config, autoencoder, space)
+    of_kind = {"video": _video_policy, "image": _image_policy}
+    policy = of_kind[config.policy.kind](config, autoencoder, space)
+    policy.turns = config.loss.rotation > 0
+    return policy
 
 
 def _video_policy(config: TrainPolicyConfig, autoencoder: Autoencoder, space: Workspace) -> VideoPolicy:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
@@ -48,11 +49,11 @@ def build_data(
     count = config.trainer.batch_size * config.trainer.accumulate * team.num_processes
     expected = first(count)
     check_weights(config.data)
-    training, validation = build_clips(
-        config.data, episodes, autoencoder, image_encoder, team, config.trainer.seed
-    )
+    one_alone = config.trainer.overfit_one_sample
+    seen = replace(config.data, shift=0) if one_alone else config.data  # shifted it would be many samples
+    training, validation = build_clips(seen, episodes, autoencoder, image_encoder, team, config.trainer.seed)
     shares = build_shares(config.data, training, expected, count - expected, labelled)
-    if config.trainer.overfit_one_sample:
+    if one_alone:
         one = Subset(training, [0])
         return TrainingData(one, one, [Share(share.samples, (Piece(0, 1),)) for share in shares])
     return TrainingData(training, validation, shares)

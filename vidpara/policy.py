@@ -48,6 +48,8 @@ class Policy(nn.Module):
             self.backbone.requires_grad_(False)
         self.read: Callable[..., Features] = self._read
         self.bf16 = False
+        self.turns = True
+        """Whether rotations were learnt; otherwise actions keep the home rotation."""
 
     def acting(self, count: int) -> int:
         """How many of a whole batch of `count` clips, the first ones, train the head: all of them.
@@ -77,7 +79,8 @@ class Policy(nn.Module):
     ) -> ActionChunk:
         """`act` from the present frame's latents."""
         with self.autocast(present.device):
-            return self.head.act(self.features(present, context), start, camera)
+            chunk = self.head.act(self.features(present, context), start, camera)
+        return chunk if self.turns else chunk._replace(rotation=self.head.home.expand_as(chunk.rotation))
 
     def autocast(self, device: torch.device) -> AbstractContextManager:
         """In bf16 what need not be exact, after `halve`."""

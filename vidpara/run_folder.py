@@ -51,9 +51,8 @@ def save_video(run: Path, model: VideoModel, autoencoder: Autoencoder, image_enc
     """
     merge_lora(model.unet)
     if isinstance(autoencoder, SVDAutoencoder) and isinstance(image_encoder, CLIPContext):
-        from diffusers import (
-            StableVideoDiffusionPipeline,
-        )  # only here: the import is slow, and warns of torchvision
+        # Only here: the import is slow, and warns of torchvision.
+        from diffusers import StableVideoDiffusionPipeline
         from transformers import CLIPImageProcessor
 
         side = image_encoder.clip.config.image_size
@@ -113,6 +112,11 @@ def load_policy(run: Path, denoising_steps: int = 0) -> Policy:
     _complete(run, "config.yaml")
     config = read_config(run)
     _complete(run, BACKBONES[config.policy.kind], "head.safetensors", "workspace.json")
+    if denoising_steps > 1 and config.policy.sigma >= config.diffusion.sigma_max:
+        raise UserError(
+            f"{run} was trained at policy.sigma {config.policy.sigma}, where one forward is all there is: leave "
+            f"--denoising_steps out, or train with --policy.sigma below {config.diffusion.sigma_max}"
+        )
     own = replace(
         _with_own_weights(config, run),
         vit=replace(config.vit, weights=str(run / "vit")),

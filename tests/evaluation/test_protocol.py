@@ -63,6 +63,12 @@ def test_every_start_is_run_once_and_all_is_written(tmp_path: Path, here: list[i
     assert str(tmp_path) not in (tmp_path / "a.json").read_text()
 
 
+def test_a_cell_has_its_files_name_until_it_is_given_another(tmp_path: Path, here: list[int]):
+    assert evaluate(settings(tmp_path, episodes=1)).cell == "a"
+    assert evaluate(settings(tmp_path, episodes=1, cell="joint")).cell == "joint"
+    assert len(here) == 1 and results.read(tmp_path / "a.json").cell == "joint"
+
+
 def test_the_protocol_says_how_it_was_run(tmp_path: Path, here: list[int]):
     said = evaluate(settings(tmp_path, episodes=1)).protocol
     keys = {

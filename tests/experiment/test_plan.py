@@ -223,7 +223,11 @@ def test_policies_of_other_data_have_a_stage_one_of_their_own(tmp_path: Path):
     found = planned(tmp_path, sweep={}, cells=cells)
     videos = [name for name, step in found.steps.items() if step.stage == "train_video"]
     assert len(videos) == 2 and videos[0] == "video" and videos[1].startswith("video-")
-    assert [found.steps[f"{name} train"].needs for name in cells] == [(videos[0],), (videos[1],), (videos[0],)]
+    assert [found.steps[f"{name} train"].needs for name in cells] == [
+        (videos[0],),
+        (videos[1],),
+        (videos[0],),
+    ]
 
 
 ROLLOUTS = {"files": ["configs/collect/demo.yaml"], "set": {"demos": 5}}

@@ -54,7 +54,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> ReportConfig:
     (tmp_path / "timings.json").write_text('{"collect": 90, "video <stage one>": 30}')
     return ReportConfig(
         output=tmp_path / "page.html", results=files, runs=(run,), pictures=(tmp_path / "sanity.png",),
-        timings=tmp_path / "timings.json", notes=("The task is narrowed.",),
+        timings=tmp_path / "timings.json", notes=("The task is narrowed.",), baseline="two_stage",
     )  # fmt: skip
 
 

@@ -66,7 +66,7 @@ class ControllerConfig:
     """Servo to predicted world points."""
 
     execute: int = 3
-    """Points of each chunk that are executed before the policy looks again."""
+    """Points of each chunk that are executed before the policy looks again (elsewhere `n_action_steps`)."""
     stall: float = 0.01
     """Where the end effector has moved less than this (metres) since the last look, the whole chunk is executed: the
     same picture would give the same plan again. 0 turns it off."""
@@ -74,6 +74,7 @@ class ControllerConfig:
     """ACT's temporal ensembling: a point is the mean of all plans for its moment, weighted by exp(-ensemble * i) from
     the oldest plan on (0.01 in the paper). Needs `execute` 1."""
     rotation: Literal["zero", "predicted"] = "zero"
+    """Keep the hand's home rotation, or follow the policy's, which must have been trained with `loss.rotation`."""
     gain: float = 1.4
     tolerance: float = 0.01
     """A point counts as reached within this distance."""

@@ -117,7 +117,8 @@ class EvaluateConfig:
 
     policy: Path = Path("runs/policy")
     output: Path = Path("runs/evaluation.json")
-    cell: str = "two_stage"
+    cell: str = ""
+    """The policy's name in results and films; without one that of the output file."""
     episodes: int = 50
     seed: int = 1000
     """Starts are drawn from this seed; collection with another seed never yields them."""
@@ -149,8 +150,8 @@ class ReportConfig:
 
     output: Path = Path("demo/page.html")
     title: str = "PARA on a video backbone"
-    baseline: str = "two_stage"
-    """The cell that the others are compared with."""
+    baseline: str = ""
+    """The cell that the others are compared with; without one that of the first results file."""
     results: tuple[Path, ...] = ()
     """Results files of `stages/evaluate_policy.py`; their videos lie beside them."""
     runs: tuple[Path, ...] = ()

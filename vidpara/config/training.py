@@ -12,13 +12,13 @@ class OptimizerConfig:
 
     kind: Literal["adamw", "adamw8bit", "muon"] = "adamw"
     """`adamw8bit`: moments in 8 bits (bitsandbytes), a quarter of their memory. `muon`: orthogonalised momentum for the
-    video UNet's matrices and filters, AdamW for the rest; learns from random weights in fewer steps. Only `adamw` takes
+    backbone's matrices and filters, AdamW for the rest; learns from random weights in fewer steps. Only `adamw` takes
     divided weights."""
     muon_head: bool = False
     """With `muon`, the action head's matrices follow it too, those of its inputs and outputs included."""
     lr: float = 1e-3
     backbone_lr: float | None = None
-    """Learning rate of the video UNet, in both stages; None uses `lr`."""
+    """Learning rate of the backbone (video UNet, in both stages, or ViT); None uses `lr`."""
     warmup: int = 50
     decay: Literal["cosine", "constant"] = "cosine"
     weight_decay: float = 0.01
@@ -27,7 +27,7 @@ class OptimizerConfig:
 
     @property
     def of_backbone(self) -> float:
-        """The video UNet's learning rate."""
+        """The backbone's learning rate."""
         return self.lr if self.backbone_lr is None else self.backbone_lr
 
 
@@ -55,7 +55,8 @@ class TrainerConfig:
     """`sharded`: where weights are divided, each process writes the rows it holds, and nothing is gathered. Either kind
     is read by any number of processes, however they divide weights."""
     overfit_one_sample: bool = False
-    """Train and validate on the first clip alone: its loss must go to zero."""
+    """Train and validate on the first clip alone, unshifted: `val/position_error` must go to zero. The volume loss goes
+    to the entropy of its targets, between 1 and 2 (with `policy.head.targets hard` to zero)."""
     wandb: Literal["offline", "online", "disabled"] = "offline"
     project: str = "vidpara"
 
@@ -71,6 +72,8 @@ class LossConfig:
     """Of ACT's CVAE."""
     gripper: float = 1.0
     rotation: float = 0.0
+    """0: the policy keeps the hand's home rotation, as the demonstrations of this project do. Set it to 1 for data in
+    which the hand turns."""
     video: float = 1.0
     normalize: bool = True
     decay: float = 0.99

@@ -37,11 +37,11 @@ class RolloutFrames:
     camera: str
 
     def read(self, moments: Sequence[int]) -> UInt8[np.ndarray, "n h w 3"]:
-        once, back = np.unique(np.asarray(moments), return_inverse=True)
+        rows, back = np.unique(np.asarray(moments), return_inverse=True)
         with open_file(self.file) as file:
             images = file[f"data/{self.demo}/obs/{self.camera}_rgb"]
-            together = once[-1] - once[0] < len(once)  # h5py reads a list of rows one by one
-            stored = images[once[0] : once[-1] + 1] if together else images[once]
+            together = rows[-1] - rows[0] < len(rows)  # h5py reads a list of rows one by one
+            stored = images[rows[0] : rows[-1] + 1] if together else images[rows]
         return np.ascontiguousarray(stored[back, ::-1])
 
     def fingerprint(self) -> str:

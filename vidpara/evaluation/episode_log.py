@@ -98,14 +98,14 @@ class EpisodeLog:
     ) -> Results:
         """Write the results, and forget the part file.
 
-        A file that holds all episodes already only gets what was `measured` for the first time; the time of a look is
-        that of the episodes.
+        A file that holds all episodes already only gets what was `measured` for the first time, and its cell's name;
+        the time of a look is that of the episodes.
         """
         looks = [episode.look for episode in episodes if episode.look is not None]
         measured = {**measured, **({LOOK: round(statistics.median(looks), 5)} if looks else {})}
         finished = results.read(self.output) if self.output.exists() else None
         if finished and len(finished.episodes) == len(episodes):
-            found = finished._replace(measured={**measured, **finished.measured})
+            found = finished._replace(cell=self.config.cell, measured={**measured, **finished.measured})
         else:
             found = Results(
                 cell=self.config.cell,

@@ -5,6 +5,7 @@ An evaluator is called with the model and the step and yields (name, number or p
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from torch.utils.data import Dataset, default_collate
 
 from vidpara.evaluation.pictures import clip_video, strip
 from vidpara.geometry.camera import project
+from vidpara.geometry.rotation import angle_between
 from vidpara.models.autoencoder import Autoencoder
 from vidpara.models.svd import VideoModel
 from vidpara.policy import Policy, VideoPolicy
@@ -26,7 +28,8 @@ BATCH = 16
 
 
 class ActionErrors:
-    """Medians over validation clips and steps: pixels, metres of height and of position; the mean of gripper closing.
+    """Medians over validation clips and steps: pixels, metres of height and of position, degrees of rotation where that
+    is learnt; the mean of gripper closing.
 
     Of the position also what nine of ten stay below: a policy that goes the wrong way from the start, and is precise
     everywhere else, has a good median. Nothing where no step has a label.
@@ -36,7 +39,7 @@ class ActionErrors:
         self.clips = clips
 
     def __call__(self, model: nn.Module, step: int) -> Iterator[tuple[str, float]]:
-        pixel, height, position, gripper = [], [], [], []
+        pixel, height, position, gripper, rotation = [], [], [], [], []
         for first in range(0, len(self.clips), BATCH):
             batch = collate(self.clips, range(first, min(first + BATCH, len(self.clips))), model)
             chunk, valid = predict(model, batch), batch.actions.valid
@@ -45,6 +48,8 @@ class ActionErrors:
             height.append(error[..., 2].abs()[valid])
             position.append(error.norm(dim=-1)[valid])
             gripper.append((chunk.gripper - batch.actions.gripper).abs()[valid])
+            turned = angle_between(chunk.rotation, batch.actions.rotation)
+            rotation.append(turned[valid & batch.actions.has_rotation])
         if not any(map(len, pixel)):
             return
         yield "val/pixel_error", float(torch.cat(pixel).median())
@@ -52,6 +57,8 @@ class ActionErrors:
         yield "val/position_error", float(torch.cat(position).median())
         yield "val/position_error_90", float(torch.cat(position).quantile(0.9))
         yield "val/gripper_error", float(torch.cat(gripper).mean())
+        if model.turns and any(map(len, rotation)):
+            yield "val/rotation_error", math.degrees(torch.cat(rotation).median())
 
 
 class Strips:
@@ -102,13 +109,8 @@ class GeneratedClips:
     def __init__(
         self, clips: Dataset, autoencoder: Autoencoder, count: int, steps: int, folder: Path
     ) -> None:
-        self.clips, self.autoencoder, self.count, self.steps, self.folder = (
-            clips,
-            autoencoder,
-            count,
-            steps,
-            folder,
-        )
+        self.clips, self.count, self.steps = clips, count, steps
+        self.autoencoder, self.folder = autoencoder, folder
 
     def __call__(self, model: nn.Module, step: int) -> Iterator[tuple[str, float | Path]]:
         assert isinstance(model, VideoModel)
@@ -116,9 +118,8 @@ class GeneratedClips:
         clip = generate(model, batch, self.steps)
         yield "val/generated_error", float((clip - batch.latents).square().mean())
         path = self.folder / f"generated_{step:06d}.mp4"
-        self.autoencoder.to(
-            clip.device
-        )  # no part of what stage one trains: in between the memory is the UNet's
+        # The autoencoder is no part of what stage one trains: in between the memory is the UNet's.
+        self.autoencoder.to(clip.device)
         clip_video(self.autoencoder.decode(batch.latents), self.autoencoder.decode(clip), path)
         self.autoencoder.to("cpu")
         yield "vis/generated", path

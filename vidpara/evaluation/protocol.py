@@ -6,6 +6,7 @@ import functools
 import statistics
 import time
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -84,6 +85,7 @@ def evaluate(
         )
     if config.output.suffix != ".json":  # the recordings' folder has its name without
         raise UserError(f"--output {config.output} must end with .json")
+    config = replace(config, cell=config.cell or config.output.stem)
     torch.set_num_threads(max(1, len(cores()) - workers.count(config.workers)))
     taken = f"{config.output} is being written by another evaluation; wait for it, or give another --output"
     with exclusive(config.output.with_suffix(".lock"), taken):

@@ -50,9 +50,8 @@ def required(plan: Plan, done: Collection[str] = (), train_only: bool = False) -
         if cell.name not in done and steps:
             want(steps[-1])
     of_cells = {step for cell in plan.cells for step in cell.steps}
-    checks = (
-        plan.steps.keys() - of_cells if found else set[str]()
-    )  # of the rollouts, where there are or will be any
+    # Of the rollouts, where there are or will be any.
+    checks = plan.steps.keys() - of_cells if found else set[str]()
     for name in checks:
         if all(need in found or plan.steps[need].product.exists() for need in plan.steps[name].needs):
             want(name)

@@ -120,37 +120,3 @@ def translate_camera(camera: Camera, right: float, down: float) -> Camera:
     intrinsics = camera.intrinsics.clone()
     intrinsics[..., :2, 2] += torch.tensor([right, down]).to(intrinsics)
     return camera._replace(intrinsics=intrinsics)
-
-
-def crop_and_resize(
-    image: Float[Tensor, "*b c h w"],
-    camera: Camera,
-    box: tuple[float, float, float, float],
-    size: tuple[int, int],
-) -> tuple[Float[Tensor, "*b c h2 w2"], Camera]:
-    """Cut `box` = (left, top, right, bottom) pixels out of the image, resize it to `size` = (rows, columns).
-
-    The one function that changes an image's geometry: the intrinsics follow, so that a projected point stays
-    on the same content. Pixel centres are at +0.5, hence no half-pixel terms.
-
-    Raises:
-        ValueError: the box is empty or leaves the image.
-    """
-    left, top, right, bottom = (round(edge) for edge in box)
-    rows, columns = image.shape[-2:]
-    if not (0 <= left < right <= columns and 0 <= top < bottom <= rows):
-        raise ValueError(f"crop box {box} does not lie in the image of {columns} x {rows} pixels")
-    cut = image[..., top:bottom, left:right]
-    flat = cut.reshape(-1, *cut.shape[-3:])
-    resized = F.interpolate(flat, size, mode="bilinear", align_corners=False, antialias=True)
-    pixel_from_old = torch.tensor(
-        [
-            [size[1] / (right - left), 0.0, -left * size[1] / (right - left)],
-            [0.0, size[0] / (bottom - top), -top * size[0] / (bottom - top)],
-            [0.0, 0.0, 1.0],
-        ],
-        dtype=camera.intrinsics.dtype,
-        device=camera.intrinsics.device,
-    )
-    resized = resized.reshape(*image.shape[:-2], *size)
-    return resized, Camera(pixel_from_old @ camera.intrinsics, camera.world_from_camera)

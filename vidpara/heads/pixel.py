@@ -77,9 +77,8 @@ class PixelHead(nn.Module):
         probability = logits.flatten(-3).softmax(-1).view_as(logits)
         best = peak(logits)
         cell, cameras = best.float(), Camera(camera.intrinsics[:, None], camera.world_from_camera[:, None])
-        if (
-            self.config.decode == "local_mean"
-        ):  # between cells on both sides of the horizon no ray may meet the height
+        if self.config.decode == "local_mean":
+            # Between cells on both sides of the horizon no ray may meet the height.
             mean = local_mean(probability, best)
             cell = torch.where(meets(*self.point(mean), cameras)[..., None], mean, cell)
         pixel, height = self.point(cell)

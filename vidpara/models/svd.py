@@ -83,8 +83,7 @@ class VideoModel(nn.Module):
         """One forward of the UNet: its raw prediction F and the features of the tapped decoder blocks.
 
         `augmentation` is the standard deviation of the noise added to `present`, before both are scaled for the UNet
-        (`condition_scale`). With `output` off nothing after the last tap runs,
-        and the prediction is empty.
+        (`condition_scale`). With `output` off nothing after the last tap runs, and the prediction is empty.
         """
         condition = present + augmentation.view(-1, 1, 1, 1) * torch.randn_like(present)
         condition = (condition * self.condition_scale)[:, None].expand_as(noisy)

@@ -98,7 +98,8 @@ def write_page(config: ReportConfig) -> None:
     if not config.results and not config.runs:
         raise UserError("there is nothing to report; give --results FILE.json ... or --runs FOLDER ...")
     found = [(path, results.read(path)) for path in config.results]
-    found.sort(key=lambda pair: pair[1].cell != config.baseline)
+    baseline = config.baseline or next((result.cell for _, result in found), "")
+    found.sort(key=lambda pair: pair[1].cell != baseline)
     runs = [read_run(folder) for folder in config.runs]
     pictures = [media(path, path.stem.replace("_", " ")) for path in config.pictures]
     durations = _durations(config.timings)
@@ -108,8 +109,8 @@ def write_page(config: ReportConfig) -> None:
         "page.html.jinja",
         title=config.title,
         notes=config.notes,
-        baseline=config.baseline,
-        rows=[_row(path, result, cells, config.baseline, palette[result.cell]) for path, result in found],
+        baseline=baseline,
+        rows=[_row(path, result, cells, baseline, palette[result.cell]) for path, result in found],
         protocol=facts([(result.cell, result.protocol) for result in cells]),
         versions=facts([(result.cell, {**result.versions, **_made(result)}) for result in cells], {"policy"}),
         success=cells[0].protocol.get("success", "") if cells else "",
