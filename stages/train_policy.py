@@ -43,6 +43,8 @@ def run(config: TrainPolicyConfig, argv: list[str]) -> None:
     evaluators = [ActionErrors(data.validation), Strips(data.training, data.validation, vis)]
     if config.policy.kind == "video":
         evaluators.append(ImaginedPlans(data.validation, config.sample_steps, vis))
+    else:
+        data = data.of_the_present()
     policy = train(
         policy,
         data.training,

@@ -12,7 +12,7 @@ from torch.utils.data import Dataset, Subset
 
 from vidpara.cli import UserError
 from vidpara.config import DataConfig, TrainPolicyConfig, TrainVideoConfig
-from vidpara.data.clips import Clips, long_enough
+from vidpara.data.clips import Clips, first_frames, long_enough
 from vidpara.data.episode import Episode, readable
 from vidpara.data.shards import cache_source
 from vidpara.data.sources import cache_folder
@@ -29,6 +29,12 @@ class TrainingData(NamedTuple):
     training: Dataset
     validation: Dataset
     shares: list[Share]
+
+    def of_the_present(self) -> TrainingData:
+        """Without the frames that a policy on an image backbone does not see."""
+        return self._replace(
+            training=first_frames(self.training, 1), validation=first_frames(self.validation, 1)
+        )
 
 
 def build_data(

@@ -17,12 +17,13 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from torch.utils.data import Subset
 
 from tests.data.rollout_files import FRAMES, SIZE, write
 from vidpara.cli import UserError
 from vidpara.config import ClipConfig, DataConfig
 from vidpara.data import latents
-from vidpara.data.clips import Clips
+from vidpara.data.clips import Clips, first_frames
 from vidpara.data.latents import CachedFrames, cache_frames, to_float
 from vidpara.data.rollouts import read_episodes
 from vidpara.data.shards import cache_source
@@ -385,6 +386,19 @@ def test_a_damaged_cache_is_named(path, name, keep, message):
     file.write_bytes(file.read_bytes()[: int(keep * file.stat().st_size)])
     with pytest.raises(UserError, match=message):
         cached()
+
+
+def test_clips_of_the_present_alone_have_the_same_present_and_all_labels(path):
+    whole = clips_of(path, read_episodes(path), shift=1)
+    for clips, index in ((first_frames(whole, 1), 7), (first_frames(Subset(whole, [4, 7]), 1), 1)):
+        torch.manual_seed(0)
+        short = clips[index]
+        torch.manual_seed(0)
+        expected = whole[7]
+        assert short.latents.shape[0] == 1 and torch.equal(short.latents, expected.latents[:1])
+        assert all(torch.equal(a, b) for a, b in zip(short.actions, expected.actions, strict=True))
+        assert torch.equal(short.camera.intrinsics, expected.camera.intrinsics)
+    assert whole[7].latents.shape[0] == 4  # the others keep theirs
 
 
 def test_of_each_source_its_last_demos_are_held_out_in_proportion(path, tmp_path):

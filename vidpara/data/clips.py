@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import copy
 from collections.abc import Sequence
 from itertools import accumulate
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, Subset
 
 from vidpara.cli import UserError
 from vidpara.config import ClipConfig
@@ -51,7 +52,7 @@ class Clips(Dataset):
         used = [e.labelled and i < len(episodes) - unlabelled for i, e in enumerate(episodes)]
         order = sorted(range(len(episodes)), key=lambda i: not used[i])
         self.episodes, self.frames = [episodes[i] for i in order], [frames[i] for i in order]
-        self.clip, self.shift = clip, shift
+        self.clip, self.shift, self.shown = clip, shift, clip.frames
         presents = [len(episode) if until == "end" else episode.release for episode in self.episodes]
         self.ends = list(accumulate(presents))
         self.labelled = sum(presents[: sum(used)])
@@ -80,7 +81,7 @@ class Clips(Dataset):
         first, future = frames.first[episode.name], moments[1:]
         valid = episode.in_view[future] & (wanted == moments)[1:] & (index < self.labelled)
         item = Batch(
-            latents=torch.from_numpy(frames.latents[first + moments.numpy()]).float(),
+            latents=torch.from_numpy(frames.latents[first + moments[: self.shown].numpy()]).float(),
             context=torch.from_numpy(np.array(frames.context[first + now])).float(),
             camera=episode.camera,
             start=Start(episode.position[now], episode.opening[now]),
@@ -96,6 +97,15 @@ class Clips(Dataset):
         )
         factor = episode.image_size[0] // item.latents.shape[-2]
         return random_shift(item, self.shift, factor) if self.shift else item
+
+
+def first_frames(clips: Dataset, count: int) -> Dataset:
+    """The same clips (or a subset of them) with the latents of their first `count` frames alone; all labels stay."""
+    if isinstance(clips, Subset):
+        return Subset(first_frames(clips.dataset, count), clips.indices)
+    short = copy.copy(clips)
+    short.shown = count
+    return short
 
 
 def long_enough(episode: Episode, clip: ClipConfig) -> Episode:
