@@ -14,7 +14,7 @@ from vidpara.config import TrainPolicyConfig
 from vidpara.memory import shaped_autoencoder
 from vidpara.policy import VideoPolicy
 from vidpara.training.optimizer import ParamGroup
-from vidpara.types import Actions, Batch, Camera, Observation, Start, Workspace
+from vidpara.types import Actions, Batch, Camera, Observation, RobotState, Workspace
 
 SIZE = 128
 WIDER = (
@@ -55,7 +55,7 @@ def batch(config: TrainPolicyConfig, size: int) -> Batch:
         latents=torch.randn(size, frames, config.autoencoder.channels, side, side),
         context=torch.zeros(size, 1, config.unet.context_dim),
         camera=Camera(LENS.repeat(size, 1, 1), POSE.repeat(size, 1, 1)),
-        start=Start(position[:, 0], torch.full((size,), 0.04)),
+        state=RobotState(position[:, 0], torch.full((size,), 0.04)),
         actions=Actions(
             pixel=torch.rand(size, steps, 2) * SIZE,
             height=position[..., 2],
@@ -71,7 +71,9 @@ def batch(config: TrainPolicyConfig, size: int) -> Batch:
 def observation() -> Observation:
     image = (torch.rand(1, SIZE, SIZE, 3) * 255).byte()
     return Observation(
-        image, Camera(LENS[None], POSE[None]), Start(torch.tensor([[0.0, 0.0, 1.1]]), torch.tensor([0.04]))
+        image,
+        Camera(LENS[None], POSE[None]),
+        RobotState(torch.tensor([[0.0, 0.0, 1.1]]), torch.tensor([0.04])),
     )
 
 

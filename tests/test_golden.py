@@ -18,7 +18,7 @@ from vidpara.config import AutoencoderConfig, TrainPolicyConfig
 from vidpara.geometry.camera import project
 from vidpara.models.autoencoder import PatchPCA
 from vidpara.training.optimizer import ParamGroup, build_optimizer, set_lr
-from vidpara.types import Actions, Batch, Camera, Start, Workspace
+from vidpara.types import Actions, Batch, Camera, RobotState, Workspace
 
 ROOT = Path(__file__).parents[1]
 GOLDEN = Path(__file__).parent / "golden"
@@ -51,7 +51,7 @@ def sample(index: int, channels: int, context: int) -> Batch:
         has_rotation=torch.ones(6, dtype=torch.bool),
     )
     latents = torch.randn(7, channels, SIZE // 8, SIZE // 8, generator=generator)
-    return Batch(latents, torch.zeros(1, context), camera, Start(path[0], torch.tensor(0.04)), actions)
+    return Batch(latents, torch.zeros(1, context), camera, RobotState(path[0], torch.tensor(0.04)), actions)
 
 
 def losses(variant: str) -> dict[str, list[float]]:

@@ -19,7 +19,7 @@ from vidpara.geometry.camera import inside
 from vidpara.heads.pixel import PixelHead
 from vidpara.report.sanity import round_trip
 from vidpara.run_folder import load_policy, load_video
-from vidpara.types import Camera, Observation, Start
+from vidpara.types import Camera, Observation, RobotState
 
 pytest.importorskip("libero")
 pytestmark = pytest.mark.sim
@@ -111,7 +111,7 @@ def test_every_shipped_variant_trains_two_steps_resumes_and_acts(variant, rollou
     assert ("vis/imagined" in names) == (load(TrainPolicyConfig, [own]).policy.kind == "video")
     policy, (episode, *_) = load_policy(tmp_path / variant), read_episodes(rollouts)
     camera = Camera(episode.camera.intrinsics[None], episode.camera.world_from_camera[None])
-    start = Start(episode.position[:1], episode.opening[:1])
+    start = RobotState(episode.position[:1], episode.opening[:1])
     observation = Observation(torch.from_numpy(episode.images()[:1]), camera, start)
     first, again = policy.act(observation), policy.act(observation)
     assert first.position.shape == (1, 6, 3) and first.position.isfinite().all()

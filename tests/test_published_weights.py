@@ -42,7 +42,7 @@ from vidpara.models.diffusion import scheduler
 from vidpara.models.published import PREPROCESSING, SCHEDULER
 from vidpara.models.svd import random_unet
 from vidpara.training.checkpoint import load as load_checkpoint
-from vidpara.types import Camera, Observation, Start
+from vidpara.types import Camera, Observation, RobotState
 
 ROOT = Path(__file__).parents[1]
 LATENTS = PatchPCA(torch.zeros(192, 4), torch.zeros(192), torch.ones(4))
@@ -172,7 +172,7 @@ def test_the_policy_loads_from_its_folder_and_acts_on_images_of_another_size(tra
     rollouts, _, run = trained
     policy, episode = run_folder.load_policy(run), read_episodes(rollouts, size=(64, 48))[0]
     camera = Camera(episode.camera.intrinsics[None], episode.camera.world_from_camera[None])
-    start = Start(episode.position[:1], episode.opening[:1])
+    start = RobotState(episode.position[:1], episode.opening[:1])
     chunk = policy.act(Observation(torch.from_numpy(episode.images()[:1]), camera, start))
     assert chunk.position.shape == (1, 6, 3) and chunk.position.isfinite().all()
 

@@ -25,7 +25,7 @@ def test_looks_in_bf16_are_those_in_float32_rounded():
     assert (rounded - expected).norm() < 0.02 * expected.norm()
     lowered = policy.act(seen)
     policy.predict(
-        latents, context, seen.start, seen.camera
+        latents, context, seen.state, seen.camera
     )  # as held-out clips are read, from float32 latents
     assert lowered.position.dtype == torch.float32 and not torch.equal(lowered.position, chunk.position)
     torch.testing.assert_close(lowered.position, chunk.position, atol=0.002, rtol=0)  # metres

@@ -28,7 +28,7 @@ from vidpara.models.autoencoder import Autoencoder, PatchPCA, Pixels, check_size
 from vidpara.models.checkpointing import layers
 from vidpara.models.saved import activations
 from vidpara.policy import Policy, VideoPolicy
-from vidpara.types import Actions, Batch, Camera, Start, Workspace
+from vidpara.types import Actions, Batch, Camera, RobotState, Workspace
 
 FLOAT = 4
 """Bytes of a float32: weights, gradients, moments and the average are kept in it; autocast makes the bf16 copies."""
@@ -255,7 +255,7 @@ def _batch(size: int, shape: _Shape) -> Batch:
         latents=torch.zeros(size, *shape[:-1]),
         context=torch.zeros(size, 1, shape.context),
         camera=Camera(torch.eye(3).repeat(size, 1, 1), torch.eye(4).repeat(size, 1, 1)),
-        start=Start(torch.zeros(size, 3), torch.zeros(size)),
+        state=RobotState(torch.zeros(size, 3), torch.zeros(size)),
         actions=Actions(
             pixel=torch.zeros(size, steps, 2),
             height=torch.zeros(size, steps),

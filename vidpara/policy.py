@@ -20,7 +20,7 @@ from vidpara.models.cuda_graph import Replayed
 from vidpara.models.diffusion import denoising_loss, noise_levels, sample_sigma
 from vidpara.models.dinov3 import ImageModel
 from vidpara.models.svd import VideoModel
-from vidpara.types import ActionChunk, Batch, Camera, Features, Float, Observation, Part, Start, Tensor
+from vidpara.types import ActionChunk, Batch, Camera, Features, Float, Observation, Part, RobotState, Tensor
 
 Head = PixelHead | RegressionHead | ACTHead
 NOISE_SEED = 0
@@ -66,7 +66,7 @@ class Policy(nn.Module):
         frames = resize_images(observation.image, self.image_size).movedim(-1, -3).float() / 127.5 - 1
         with self.autocast(frames.device):
             latents, context = self.autoencoder.encode(frames), self.image_encoder(frames)
-        return self.predict(latents, context, observation.start, camera)
+        return self.predict(latents, context, observation.state, camera)
 
     def halve(self) -> None:
         """Look in bf16 from now on: the backbone's weights are rounded, all but geometry is autocast."""
@@ -75,11 +75,15 @@ class Policy(nn.Module):
 
     @torch.no_grad()
     def predict(
-        self, present: Float[Tensor, "b c h w"], context: Float[Tensor, "b n d"], start: Start, camera: Camera
+        self,
+        present: Float[Tensor, "b c h w"],
+        context: Float[Tensor, "b n d"],
+        robot: RobotState,
+        camera: Camera,
     ) -> ActionChunk:
         """`act` from the present frame's latents."""
         with self.autocast(present.device):
-            chunk = self.head.act(self.features(present, context), start, camera)
+            chunk = self.head.act(self.features(present, context), robot, camera)
         return chunk if self.turns else chunk._replace(rotation=self.head.home.expand_as(chunk.rotation))
 
     def autocast(self, device: torch.device) -> AbstractContextManager:
@@ -124,7 +128,7 @@ class ImagePolicy(Policy):
         """The head's losses."""
         with self.frozen():
             features = self.backbone(batch.latents[:, 0])
-        return self.head.losses(self.training_features(features), batch.start, batch.camera, batch.actions)
+        return self.head.losses(self.training_features(features), batch.state, batch.camera, batch.actions)
 
     def features(self, present: Float[Tensor, "b c h w"], context: Float[Tensor, "b n d"]) -> Features:
         return self.read(present)
@@ -217,7 +221,7 @@ class VideoPolicy(Policy):
                 self.trains_video,
             )
         assert features is not None
-        seen = (self.training_features(features), batch.start, batch.camera, batch.actions)
+        seen = (self.training_features(features), batch.state, batch.camera, batch.actions)
         losses = self.head.losses(*first(max(1, acting), seen))  # of none: all processes have all losses
         if part:
             losses = {name: loss * (acting / part.mean) for name, loss in losses.items()}

@@ -1,6 +1,7 @@
 """The values that cross module boundaries. Every shape in the project is written with this legend.
 
-b batch · t clip frames · a action steps · c channels · h w image or grid rows and columns · k bins · n tokens
+b batch · t clip frames · a action steps · c channels · h w image or grid rows and columns · k bins · n tokens of d
+numbers
 
 Conventions: images are upright; pixel (u, v) has u to the right, v down and pixel centres at +0.5; transforms are
 named `a_from_b`; cameras look along +z (OpenCV); heights are world z in metres; gripper is 0 open, 1 closed.
@@ -23,7 +24,7 @@ class Camera(NamedTuple):
     world_from_camera: Float[Tensor, "*b 4 4"]
 
 
-class Start(NamedTuple):
+class RobotState(NamedTuple):
     """The robot's own state when the policy looks: end-effector point (metres, world) and gripper opening (metres)."""
 
     position: Float[Tensor, "*b 3"]
@@ -47,12 +48,17 @@ class Actions(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """What both stages train on. Frame 0 is now; action step i is the moment of clip frame i + 1."""
+    """What both stages train on. Frame 0 is now; action step i is the moment of clip frame i + 1.
+
+    `latents` are the autoencoder's, of unit variance; for an image policy pixels in [-1, 1], of frame 0 alone.
+    `context` is what the UNet's cross-attention reads: the image encoder's tokens of the present frame. `state` is the
+    robot's now.
+    """
 
     latents: Float[Tensor, "b t c h w"]
     context: Float[Tensor, "b n d"]
     camera: Camera
-    start: Start
+    state: RobotState
     actions: Actions
 
 
@@ -97,7 +103,7 @@ class Observation(NamedTuple):
 
     image: UInt8[Tensor, "*b h w 3"]
     camera: Camera
-    start: Start
+    state: RobotState
 
 
 class ActionChunk(NamedTuple):
@@ -197,6 +203,6 @@ class Simulator(Protocol):
 
 __all__ = [
     "ActionChunk", "Actions", "Batch", "Bool", "Camera", "Demonstration", "EpisodeStart", "Features",
-    "Float", "Int", "Observation", "Part", "Progress", "Proprioception", "Simulator", "Start", "StoredDemo", "Tensor",
-    "UInt8", "Workspace",
+    "Float", "Int", "Observation", "Part", "Progress", "Proprioception", "RobotState", "Simulator", "StoredDemo",
+    "Tensor", "UInt8", "Workspace",
 ]  # fmt: skip

@@ -141,7 +141,7 @@ def test_positions_alone_are_labels_without_rotation(droid, truth, tmp_path):
     config = DataConfig(rollouts=(described(droid),), validation_demos=1, cache=tmp_path / "cache")
     clip = build_clips(config, episodes, Pixels(), ZeroContext(4))[0][20]
     assert clip.actions.valid.all() and not clip.actions.has_rotation.any()
-    assert clip.actions.rotation.isfinite().all() and clip.start.opening == 0
+    assert clip.actions.rotation.isfinite().all() and clip.state.opening == 0
 
 
 def test_droid_libero_and_video_are_one_batch(droid, truth, tmp_path):

@@ -213,7 +213,7 @@ def test_clip_frames_and_action_steps_are_the_same_moments(path):
     pixels = to_float(episodes[1].images()[[2, 5, 8, 11]])[:, :, ::8, ::8]
     torch.testing.assert_close(clip.latents, pixels.half().float())
     torch.testing.assert_close(clip.actions.position, episodes[1].position[[5, 8, 11]])
-    torch.testing.assert_close(clip.start.position, episodes[1].position[2])
+    torch.testing.assert_close(clip.state.position, episodes[1].position[2])
 
 
 def test_a_clip_that_runs_past_the_end_repeats_the_last_moment(path):
@@ -243,7 +243,7 @@ def test_presents_may_end_with_the_last_release(path):
     assert len(clips_of(path, episodes[:2])) == 2 * FRAMES
     clips = clips_of(path, episodes[:2], until="release")
     assert len(clips) == FRAMES + 21
-    torch.testing.assert_close(clips[FRAMES + 20].start.position, twice.position[20])
+    torch.testing.assert_close(clips[FRAMES + 20].state.position, twice.position[20])
     torch.testing.assert_close(clips[FRAMES + 20].actions.position[0], twice.position[23])
 
 

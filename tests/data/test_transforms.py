@@ -6,7 +6,7 @@ import torch
 
 from vidpara.data.transforms import random_shift, shift
 from vidpara.geometry.camera import project
-from vidpara.types import Actions, Batch, Camera, Start
+from vidpara.types import Actions, Batch, Camera, RobotState
 
 FACTOR = 8
 
@@ -26,7 +26,11 @@ def clip() -> Batch:
         torch.ones(2, dtype=torch.bool),
     )
     return Batch(
-        torch.randn(3, 4, 16, 16), torch.zeros(1, 8), camera, Start(position[0], torch.tensor(0.04)), actions
+        torch.randn(3, 4, 16, 16),
+        torch.zeros(1, 8),
+        camera,
+        RobotState(position[0], torch.tensor(0.04)),
+        actions,
     )
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from vidpara.config import SceneConfig
-from vidpara.types import ActionChunk, Camera, EpisodeStart, Observation, Progress, Proprioception, Start
+from vidpara.types import ActionChunk, Camera, EpisodeStart, Observation, Progress, Proprioception, RobotState
 
 IMAGE = 32
 STEPS = 6
@@ -46,7 +46,7 @@ class PointMass:
         return Observation(
             torch.zeros(IMAGE, IMAGE, 3, dtype=torch.uint8),
             CAMERA,
-            Start(torch.tensor(self.position).float(), torch.tensor(self.opening)),
+            RobotState(torch.tensor(self.position).float(), torch.tensor(self.opening)),
         )
 
     def step(self, command: np.ndarray) -> tuple[Proprioception, Progress]:
@@ -82,7 +82,7 @@ class Scripted(nn.Module):
 
     def act(self, observation: Observation) -> ActionChunk:
         self.batches.append(len(observation.image))
-        plans = [self._plan(p, float(o)) for p, o in zip(*observation.start, strict=True)]
+        plans = [self._plan(p, float(o)) for p, o in zip(*observation.state, strict=True)]
         points = torch.tensor(plans)
         rotation = torch.eye(3).expand(*points.shape[:2], 3, 3)
         heatmap = torch.full((*points.shape[:2], 8, 8), 1 / 64)

@@ -16,7 +16,7 @@ from vidpara.cli import UserError
 from vidpara.config import ControllerConfig, EvaluateConfig, SceneConfig
 from vidpara.evaluation import episode_log, protocol, recording, results, video
 from vidpara.evaluation.protocol import Look
-from vidpara.types import ActionChunk, Observation, Start
+from vidpara.types import ActionChunk, Observation, RobotState
 
 CPU = torch.device("cpu")
 SCENE = SceneConfig(
@@ -275,7 +275,8 @@ def test_what_was_measured_before_outlives_an_extension(tmp_path: Path):
 def looks(count: int) -> list[Look]:
     image = torch.zeros(8, 8, 3, dtype=torch.uint8)
     return [
-        Look(i, Observation(image, CAMERA, Start(torch.randn(3), torch.tensor(0.08)))) for i in range(count)
+        Look(i, Observation(image, CAMERA, RobotState(torch.randn(3), torch.tensor(0.08))))
+        for i in range(count)
     ]
 
 
@@ -294,7 +295,7 @@ def test_another_device_answers_all_that_wait_in_one_batch():
         def act(self, observation: Observation) -> ActionChunk:
             assert observation.image.device.type == "meta"
             position = torch.zeros(len(observation.image), 3)
-            opened = Start(position, torch.full((len(position),), 0.08))
+            opened = RobotState(position, torch.full((len(position),), 0.08))
             return super().act(Observation(torch.zeros(len(position), 8, 8, 3).byte(), CAMERA, opened))
 
     policy = OnMeta()

@@ -22,7 +22,7 @@ def run(policy: Scripted, config: ControllerConfig = CONFIG, max_steps: int = 10
         batched = Observation(
             observation.image[None],
             type(observation.camera)(*(x[None] for x in observation.camera)),
-            type(observation.start)(*(x[None] for x in observation.start)),
+            type(observation.state)(*(x[None] for x in observation.state)),
         )
         with torch.no_grad():
             return ActionChunk(*(field[0] for field in policy.act(batched)))
@@ -52,7 +52,7 @@ def test_an_object_never_lifted_is_a_miss():
 def test_an_object_once_lifted_and_dropped_is_still_a_grasp():
     class Dropping(Scripted):
         def act(self, observation: Observation) -> ActionChunk:
-            chunk, holding = super().act(observation), observation.start.opening == 0
+            chunk, holding = super().act(observation), observation.state.opening == 0
             lift_and_let_go = chunk.gripper * (torch.arange(STEPS) == 0)
             return chunk._replace(gripper=torch.where(holding[:, None], lift_and_let_go, chunk.gripper))
 
@@ -94,7 +94,7 @@ class Hesitant(Scripted):
     """TemporalEnsemble to stay for half of each chunk, then to go one way: looking again too early, it never goes."""
 
     def act(self, observation: Observation) -> ActionChunk:
-        chunk, here = super().act(observation), observation.start.position[:, None]
+        chunk, here = super().act(observation), observation.state.position[:, None]
         goes = (torch.arange(STEPS) >= STEPS // 2)[None, :, None]
         return chunk._replace(position=here + goes * torch.tensor([0.05, 0.0, 0.0]))
 
@@ -146,7 +146,7 @@ def test_a_predicted_rotation_is_followed_only_when_configured():
             one = Observation(
                 observation.image[None],
                 type(observation.camera)(*(x[None] for x in observation.camera)),
-                type(observation.start)(*(x[None] for x in observation.start)),
+                type(observation.state)(*(x[None] for x in observation.state)),
             )
             with torch.no_grad():
                 return ActionChunk(*(field[0] for field in policy.act(one)))

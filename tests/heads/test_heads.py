@@ -9,7 +9,7 @@ from vidpara.build import build_head
 from vidpara.config import ACTConfig, HeadConfig
 from vidpara.geometry.camera import project
 from vidpara.geometry.rotation import angle_between, matrix_from_euler
-from vidpara.types import Actions, Camera, Features, Start, Workspace
+from vidpara.types import Actions, Camera, Features, RobotState, Workspace
 
 B, A, CHANNELS = 3, 4, 32
 HOME = matrix_from_euler(torch.tensor([3.0, 0.1, -1.5]))
@@ -41,7 +41,7 @@ def example():
         has_rotation=torch.ones(B, A, dtype=torch.bool),
     )
     grid = torch.randn(B, A + 1, CHANNELS, 12, 16)
-    return Features(grid, grid.mean((-2, -1))), Start(position[:, 0], torch.rand(B) * 0.08), actions
+    return Features(grid, grid.mean((-2, -1))), RobotState(position[:, 0], torch.rand(B) * 0.08), actions
 
 
 def fit(head, features, start, actions, steps=250):
@@ -135,9 +135,9 @@ def test_the_readout_is_taken_at_the_query_pixel():
     elsewhere[..., 7, 5] += 100.0
     moved = trunk.clone()
     moved[..., 15, 20] += 100.0
-    reference = head.read(trunk, cell)[0]
-    assert not torch.allclose(head.read(elsewhere, cell)[0], reference)
-    assert torch.allclose(head.read(moved, cell)[0], reference)
+    reference = head.read_at(trunk, cell)[0]
+    assert not torch.allclose(head.read_at(elsewhere, cell)[0], reference)
+    assert torch.allclose(head.read_at(moved, cell)[0], reference)
 
 
 @pytest.mark.parametrize("kind", ["pixel", "global_regression", "act"])

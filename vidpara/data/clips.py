@@ -18,7 +18,7 @@ from vidpara.config import ClipConfig
 from vidpara.data.episode import Episode
 from vidpara.data.latents import CachedFrames
 from vidpara.data.transforms import random_shift
-from vidpara.types import Actions, Batch, Start
+from vidpara.types import Actions, Batch, RobotState
 
 
 class Span(NamedTuple):
@@ -84,7 +84,7 @@ class Clips(Dataset):
             latents=torch.from_numpy(frames.latents[first + moments[: self.shown].numpy()]).float(),
             context=torch.from_numpy(np.array(frames.context[first + now])).float(),
             camera=episode.camera,
-            start=Start(episode.position[now], episode.opening[now]),
+            state=RobotState(episode.position[now], episode.opening[now]),
             actions=Actions(
                 pixel=episode.pixel[future],
                 height=episode.position[future, 2],

@@ -139,7 +139,7 @@ def generate(model: VideoModel, batch: Batch, steps: int) -> Float[Tensor, "b t 
 
 def predict(model: nn.Module, batch: Batch) -> ActionChunk:
     assert isinstance(model, Policy)
-    return model.predict(batch.latents[:, 0], batch.context, batch.start, batch.camera)
+    return model.predict(batch.latents[:, 0], batch.context, batch.state, batch.camera)
 
 
 def pixels(chunk: ActionChunk, camera: Camera) -> Float[Tensor, "b a 2"]:

@@ -17,7 +17,7 @@ from vidpara.geometry.positions import positions, positions_2d
 from vidpara.geometry.rotation import absolute, from_two_columns, relative
 from vidpara.heads.proprioception import proprioception
 from vidpara.heads.readout import mean_over_steps
-from vidpara.types import ActionChunk, Actions, Camera, Features, Float, Start, Tensor, Workspace
+from vidpara.types import ActionChunk, Actions, Camera, Features, Float, RobotState, Tensor, Workspace
 
 STATE, ACTION = 4, 10
 """Position and opening; position, gripper, and the first two columns of the rotation relative to home."""
@@ -58,10 +58,10 @@ class ACTHead(nn.Module):
         self.action = nn.Linear(act.width, ACTION)
 
     def losses(
-        self, features: Features, start: Start, camera: Camera, actions: Actions
+        self, features: Features, robot: RobotState, camera: Camera, actions: Actions
     ) -> dict[str, Float[Tensor, ""]]:
         """L1 of position, gripper and rotation over the valid action steps, and the divergence of the style."""
-        target, state = self.normalized(actions), self.state_of(start)
+        target, state = self.normalized(actions), self.state_of(robot)
         known = target.new_ones(target.shape)
         known[..., 4:] = actions.has_rotation[..., None]
         mean, log_variance = self.encode_style(state, target * known, actions.valid)
@@ -76,9 +76,9 @@ class ACTHead(nn.Module):
         divergence = -0.5 * (1 + log_variance - mean.square() - log_variance.exp()).sum(-1)
         return {**losses, "kl": divergence.mean()}
 
-    def act(self, features: Features, start: Start, camera: Camera) -> ActionChunk:
+    def act(self, features: Features, robot: RobotState, camera: Camera) -> ActionChunk:
         """The chunk for style 0; the heatmap is empty."""
-        state = self.state_of(start)
+        state = self.state_of(robot)
         found = self.predict(features, state, state.new_zeros(len(state), self.latent)).float()
         return ActionChunk(
             position=self.low + (found[..., :3] + 1) / 2 * (self.high - self.low),
@@ -120,10 +120,10 @@ class ACTHead(nn.Module):
         columns = relative(actions.rotation, self.home)[..., :2].mT.flatten(-2)
         return torch.cat([position, 2 * actions.gripper[..., None] - 1, columns], dim=-1)
 
-    def state_of(self, start: Start) -> Float[Tensor, "b s"]:
+    def state_of(self, robot: RobotState) -> Float[Tensor, "b s"]:
         """What the head is told of the hand, normalised; in training with new noise at each call."""
-        position = 2 * (start.position - self.low) / (self.high - self.low) - 1
-        state = torch.cat([position, 2 * start.opening[:, None] / LARGEST_OPENING - 1], dim=-1)
+        position = 2 * (robot.position - self.low) / (self.high - self.low) - 1
+        state = torch.cat([position, 2 * robot.opening[:, None] / LARGEST_OPENING - 1], dim=-1)
         return proprioception(state, 2 / (self.high - self.low), self.config, self.training)
 
 

@@ -18,7 +18,7 @@ from vidpara.geometry.camera import lift, meets, project
 from vidpara.geometry.rotation import absolute, euler_from_matrix, matrix_from_euler, relative
 from vidpara.heads.readout import Readout, angle_bins, bin_loss, mean_over_steps
 from vidpara.heads.volume import local_mean, peak, soft_cells, volume_loss
-from vidpara.types import ActionChunk, Actions, Bool, Camera, Features, Float, Start, Tensor, Workspace
+from vidpara.types import ActionChunk, Actions, Bool, Camera, Features, Float, RobotState, Tensor, Workspace
 
 FREQUENCIES = 6
 OPENING_BINS = Bins(0.0, 0.1, 8)
@@ -49,13 +49,13 @@ class PixelHead(nn.Module):
         self.rotation = Readout(config.width, 3 * config.rotation_bins)
 
     def losses(
-        self, features: Features, start: Start, camera: Camera, actions: Actions
+        self, features: Features, robot: RobotState, camera: Camera, actions: Actions
     ) -> dict[str, Float[Tensor, ""]]:
         """Cross-entropies of volume, gripper and rotation, averaged over the valid action steps."""
-        trunk = self.features(features, start, camera)
+        trunk = self.conditioned(features, robot, camera)
         cells = self.to_cell(actions.pixel)
         height = self.heights.coordinate(actions.height)
-        grip, turn = self.read(trunk, cells)
+        grip, turn = self.read_at(trunk, cells)
         angles = euler_from_matrix(relative(actions.rotation, self.home))
         bins = angle_bins(self.config.rotation_bins)
         gripper_bins = Bins(0.0, 1.0, self.config.gripper_bins)
@@ -67,12 +67,12 @@ class PixelHead(nn.Module):
         }
         return mean_over_steps(each, actions)
 
-    def act(self, features: Features, start: Start, camera: Camera) -> ActionChunk:
+    def act(self, features: Features, robot: RobotState, camera: Camera) -> ActionChunk:
         """Decode each step's best cell, lift it to the world, and read gripper and rotation there.
 
         Cells above the horizon, whose rays meet no height of the workspace, are no candidates.
         """
-        trunk = self.features(features, start, camera)
+        trunk = self.conditioned(features, robot, camera)
         logits = self.logits(trunk).float().masked_fill(~self.reachable(camera)[:, None], -torch.inf)
         probability = logits.flatten(-3).softmax(-1).view_as(logits)
         best = peak(logits)
@@ -82,7 +82,7 @@ class PixelHead(nn.Module):
             mean = local_mean(probability, best)
             cell = torch.where(meets(*self.point(mean), cameras)[..., None], mean, cell)
         pixel, height = self.point(cell)
-        grip, turn = self.read(trunk, self.to_cell(pixel))
+        grip, turn = self.read_at(trunk, self.to_cell(pixel))
         angles = angle_bins(self.config.rotation_bins).value(turn.argmax(-1).float())
         return ActionChunk(
             position=lift(pixel, height, cameras),
@@ -91,25 +91,27 @@ class PixelHead(nn.Module):
             heatmap=reduce(probability, "b a k h w -> b a h w", "sum"),
         )
 
-    def features(self, features: Features, start: Start, camera: Camera) -> Float[Tensor, "b a width h w"]:
+    def conditioned(
+        self, features: Features, robot: RobotState, camera: Camera
+    ) -> Float[Tensor, "b a width h w"]:
         """Future frames' features on the heatmap grid, told where and how the end effector is now, and which step."""
         future = features.future.grid
         grid = F.interpolate(self.lateral(future.flatten(0, 1)), self.config.grid, mode="bilinear")
-        grid = grid.unflatten(0, future.shape[:2]) + self.start_embedding(start, camera)
+        grid = grid.unflatten(0, future.shape[:2]) + self.start_embedding(robot, camera)
         return self.trunk(grid.flatten(0, 1)).unflatten(0, grid.shape[:2])
 
-    def start_embedding(self, start: Start, camera: Camera) -> Float[Tensor, "b a width h w"]:
+    def start_embedding(self, robot: RobotState, camera: Camera) -> Float[Tensor, "b a width h w"]:
         """The start keypoint: each cell's offset from the end effector now, and the effector's height and opening.
 
         PARA adds one learned embedding at the end effector's cell; an embedding of the offset to it says the same to
         every cell, and a separate one for each action step says how far a step reaches. An end effector behind the
         camera has no pixel; it counts as in the image's corner.
         """
-        here = project(start.position, camera).nan_to_num()
+        here = project(robot.position, camera).nan_to_num()
         offset = self.cell_centers() - self.to_cell(here)[:, None, None]
         where = self.start_keypoint(fourier(offset / max(self.config.grid)))
         state = torch.cat(
-            [self.heights.one_hot(start.position[:, 2]), OPENING_BINS.one_hot(start.opening)], dim=-1
+            [self.heights.one_hot(robot.position[:, 2]), OPENING_BINS.one_hot(robot.opening)], dim=-1
         )
         how = self.start_state(state)[:, None, None]
         return rearrange(where + how, "b h w (a c) -> b a c h w", a=self.steps)
@@ -117,7 +119,7 @@ class PixelHead(nn.Module):
     def logits(self, trunk: Float[Tensor, "b a width h w"]) -> Float[Tensor, "b a k h w"]:
         return self.volume(trunk.flatten(0, 1)).unflatten(0, trunk.shape[:2])
 
-    def read(self, trunk: Tensor, cells: Float[Tensor, "b a 2"]) -> tuple[Tensor, Tensor]:
+    def read_at(self, trunk: Tensor, cells: Float[Tensor, "b a 2"]) -> tuple[Tensor, Tensor]:
         """Gripper logits `b a k` and rotation logits `b a 3 k` at one cell (column, row) of each step's feature map."""
         rows, columns = self.config.grid
         scale = torch.tensor([2 / columns, 2 / rows], device=cells.device)

@@ -11,7 +11,7 @@ from vidpara.geometry.bins import Bins
 from vidpara.geometry.rotation import absolute, euler_from_matrix, matrix_from_euler, relative
 from vidpara.heads.proprioception import proprioception
 from vidpara.heads.readout import Readout, angle_bins, bin_loss, mean_over_steps
-from vidpara.types import ActionChunk, Actions, Camera, Features, Float, Start, Tensor, Workspace
+from vidpara.types import ActionChunk, Actions, Camera, Features, Float, RobotState, Tensor, Workspace
 
 
 class RegressionHead(nn.Module):
@@ -38,10 +38,10 @@ class RegressionHead(nn.Module):
         self.rotation = Readout(4 * config.width, 3 * config.rotation_bins)
 
     def losses(
-        self, features: Features, start: Start, camera: Camera, actions: Actions
+        self, features: Features, robot: RobotState, camera: Camera, actions: Actions
     ) -> dict[str, Float[Tensor, ""]]:
         """L1 of the positions (in workspace units) and cross-entropies, averaged over the valid action steps."""
-        position, grip, turn = self.predict(features, start)
+        position, grip, turn = self.predict(features, robot)
         target = (actions.position - self.low) / (self.high - self.low)
         angles = euler_from_matrix(relative(actions.rotation, self.home))
         each = {
@@ -51,9 +51,9 @@ class RegressionHead(nn.Module):
         }
         return mean_over_steps(each, actions)
 
-    def act(self, features: Features, start: Start, camera: Camera) -> ActionChunk:
+    def act(self, features: Features, robot: RobotState, camera: Camera) -> ActionChunk:
         """Coordinates straight from the network; the heatmap is empty."""
-        position, grip, turn = self.predict(features, start)
+        position, grip, turn = self.predict(features, robot)
         angles = angle_bins(self.config.rotation_bins).value(turn.argmax(-1).float())
         return ActionChunk(
             position=self.low + position.float() * (self.high - self.low),
@@ -62,10 +62,10 @@ class RegressionHead(nn.Module):
             heatmap=position.new_zeros(*position.shape[:2], *self.config.grid),
         )
 
-    def predict(self, features: Features, start: Start) -> tuple[Tensor, Tensor, Tensor]:
+    def predict(self, features: Features, robot: RobotState) -> tuple[Tensor, Tensor, Tensor]:
         """Positions in [0, 1]^3 of the workspace box, gripper logits, rotation logits."""
-        where = (start.position - self.low) / (self.high - self.low)
-        state = torch.cat([where, start.opening[:, None] * 10], dim=-1)
+        where = (robot.position - self.low) / (self.high - self.low)
+        state = torch.cat([where, robot.opening[:, None] * 10], dim=-1)
         state = proprioception(state, 1 / (self.high - self.low), self.config, self.training)
         hidden = self.trunk(features.future.pooled + self.start_state(state)[:, None] + self.step_embedding)
         turn = self.rotation(hidden).unflatten(-1, (3, -1))

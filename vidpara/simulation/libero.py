@@ -17,7 +17,16 @@ from vidpara.cli import MissingError, UserError
 from vidpara.config import SceneConfig
 from vidpara.simulation import scene
 from vidpara.simulation.world import Goal, World
-from vidpara.types import Camera, EpisodeStart, Float, Observation, Progress, Proprioception, Start, UInt8
+from vidpara.types import (
+    Camera,
+    EpisodeStart,
+    Float,
+    Observation,
+    Progress,
+    Proprioception,
+    RobotState,
+    UInt8,
+)
 
 APT = "apt-get install --no-install-recommends libegl1 libgl1 libglib2.0-0"
 os.environ.setdefault("MUJOCO_GL", "egl")
@@ -153,7 +162,7 @@ class LiberoSimulator:
         return Observation(
             torch.from_numpy(image.copy()),
             Camera(*(torch.tensor(matrix, dtype=torch.float32) for matrix in self.camera_matrices())),
-            Start(
+            RobotState(
                 torch.tensor(proprioception.position, dtype=torch.float32),
                 torch.tensor(proprioception.opening, dtype=torch.float32),
             ),
