@@ -94,9 +94,9 @@ class DataConfig:
     shift: int = 0
     """Augmentation: move a training clip's image, and its camera with it, by up to this many latent cells."""
     until: Literal["end", "release"] = "end"
-    """The last present of a demo: its last moment, or the last release. The gripper's command says
-    where, also of demos whose actions are not used otherwise. After that nothing is left to do but to retreat and rest; a policy that learns to rest there also rests above an object that it has not grasped or has set down in
-    the wrong place."""
+    """The last present of a demo: its last moment, or the last release. The gripper's command says where that is, also
+    of demos whose actions are not used otherwise. After it nothing is left to do but to retreat and rest; a policy that
+    learns to rest there also rests above an object that it has not grasped or has set down in the wrong place."""
     workspace: tuple[float, float, float, float, float, float] | None = None
     """The lowest x, y, z (metres) and the highest that a policy can be asked for: the range of height bins, and of the
     coordinates that are regressed. None: what the labelled data cover, and 2 cm around it."""
