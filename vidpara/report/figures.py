@@ -35,6 +35,7 @@ UNITS = {
     "height_error": "metres",
     "position_error": "metres",
     "position_error_90": "metres",
+    "rotation_error": "degrees",
 }
 HIDDEN = re.compile(r"(_lr|/lr|grad_norm|samples_per_second)$")
 COLUMNS, WIDTH, HEIGHT = 3, 3.3, 2.25
