@@ -11,6 +11,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from once import made_once
 from simulation.stored_files import cut, record_one
 
 from vidpara.cli import UserError
@@ -27,7 +28,8 @@ NAMES, ROWS = ["demo_0", "demo_1"], 8
 def source(tmp_path_factory) -> Path:
     """Two short demos: on the way to the bowl, and around the closing of the gripper."""
     folder = tmp_path_factory.mktemp("rendered")
-    return cut(record_one(folder), folder / "short.hdf5", slice(8, 8 + ROWS), slice(40, 40 + ROWS))
+    recorded = made_once(tmp_path_factory, "one_demo", record_one)
+    return cut(recorded, folder / "short.hdf5", slice(8, 8 + ROWS), slice(40, 40 + ROWS))
 
 
 @pytest.fixture(scope="module")

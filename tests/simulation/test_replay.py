@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
+from once import made_once
 from simulation.stored_files import record_one
 
 from vidpara.config import SceneConfig
@@ -19,8 +18,7 @@ pytestmark = [pytest.mark.sim, pytest.mark.slow]
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory) -> StoredDemo:
-    path: Path = record_one(tmp_path_factory.mktemp("replayed"))
-    return read_stored(path, "demo_0")
+    return read_stored(made_once(tmp_path_factory, "one_demo", record_one), "demo_0")
 
 
 @pytest.fixture(scope="module")
