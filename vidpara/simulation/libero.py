@@ -158,15 +158,10 @@ class LiberoSimulator:
         """The upright camera image with its camera, and the robot's state."""
         size = self.config.image_size
         image = self.render(self.config.camera, size)[::-1]
-        proprioception = self.proprioception()
-        return Observation(
-            torch.from_numpy(image.copy()),
-            Camera(*(torch.tensor(matrix, dtype=torch.float32) for matrix in self.camera_matrices())),
-            RobotState(
-                torch.tensor(proprioception.position, dtype=torch.float32),
-                torch.tensor(proprioception.opening, dtype=torch.float32),
-            ),
-        )
+        now = self.proprioception()
+        state = RobotState(*(torch.tensor(each, dtype=torch.float32) for each in (now.position, now.opening)))
+        matrices = (torch.tensor(each, dtype=torch.float32) for each in self.camera_matrices())
+        return Observation(torch.from_numpy(image.copy()), Camera(*matrices), state)
 
     def step(self, command: Float[np.ndarray, "7"]) -> tuple[Proprioception, Progress]:
         self._environment.step(command)
