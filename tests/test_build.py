@@ -80,7 +80,7 @@ def test_missing_weights_are_one_clear_line(tmp_path):
     ("settings", "message"),
     [
         (PolicyConfig(sigma=10.0, future="mean"), "set --policy.future noise"),
-        (PolicyConfig(denoising_steps=4), "set --policy.sigma lower"),
+        (PolicyConfig(denoising_steps=4), "train with a lower --policy.sigma"),
         (PolicyConfig(denoising_steps=0), "at least 1"),
         (PolicyConfig(taps=(5,)), "decoder blocks 0 to 1"),
         (PolicyConfig(backbone="frozen"), "no video loss"),

@@ -28,7 +28,7 @@ pytestmark = pytest.mark.sim
 ROOT = Path(__file__).parents[1]
 VARIANTS = sorted(path.stem for path in (ROOT / "configs/policy").glob("*.yaml"))
 RESUMED = ("two_stage", "dinov3_regression", "act")
-"""One of each backbone and head; the others differ from them in what no checkpoint holds."""
+"""One of each backbone and of each kind of head; resuming knows nothing else of a variant."""
 POCKET = str(ROOT / "configs/pocket.yaml")
 
 

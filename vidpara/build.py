@@ -256,8 +256,8 @@ def _check_noise(config: TrainPolicyConfig) -> None:
         )
     if policy.denoising_steps > 1 and policy.sigma >= top:
         raise UserError(
-            f"policy.denoising_steps {policy.denoising_steps} denoises from diffusion.sigma_max {top} to policy.sigma "
-            f"{policy.sigma}; set --policy.sigma lower, where the head reads an imagined clip"
+            f"denoising_steps {policy.denoising_steps} denoises from diffusion.sigma_max {top} to policy.sigma, which "
+            f"is {policy.sigma}: take one step, or train with a lower --policy.sigma, where an imagined clip is read"
         )
 
 

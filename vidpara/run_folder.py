@@ -112,11 +112,6 @@ def load_policy(run: Path, denoising_steps: int = 0) -> Policy:
     _complete(run, "config.yaml")
     config = read_config(run)
     _complete(run, BACKBONES[config.policy.kind], "head.safetensors", "workspace.json")
-    if denoising_steps > 1 and config.policy.sigma >= config.diffusion.sigma_max:
-        raise UserError(
-            f"{run} was trained at policy.sigma {config.policy.sigma}, where one forward is all there is: leave "
-            f"--denoising_steps out, or train with --policy.sigma below {config.diffusion.sigma_max}"
-        )
     own = replace(
         _with_own_weights(config, run),
         vit=replace(config.vit, weights=str(run / "vit")),
