@@ -28,6 +28,16 @@ def tilts(results: Results) -> dict[float, list[EpisodeRecord]]:
     return found
 
 
+def rates_by_tilt(results: Results) -> tuple[list[float], list[float], tuple[list[float], list[float]]]:
+    """The tilts, PLACE in percent at each, and how far Wilson's interval reaches below and above it."""
+    groups = tilts(results)
+    rates = [100 * _share(episodes) for episodes in groups.values()]
+    bounds = [wilson(_placed(episodes), len(episodes)) for episodes in groups.values()]
+    below = [rate - 100 * low for rate, (low, _) in zip(rates, bounds, strict=True)]
+    above = [100 * high - rate for rate, (_, high) in zip(rates, bounds, strict=True)]
+    return list(groups), rates, (below, above)
+
+
 def by_tilt(results: Sequence[Results]) -> Figure:
     """PLACE in percent against the tilt, a line a policy, with Wilson's intervals."""
     palette = figures.colors([found.cell for found in results])
@@ -35,16 +45,10 @@ def by_tilt(results: Sequence[Results]) -> Figure:
         figure = Figure(figsize=(7.0, 3.6), layout="constrained")
         axes = figure.subplots()
         for place, found in enumerate(results):
-            groups = tilts(found)
-            rates = [100 * _share(episodes) for episodes in groups.values()]
-            bounds = [wilson(_placed(episodes), len(episodes)) for episodes in groups.values()]
-            spread = (
-                [rate - 100 * low for rate, (low, _) in zip(rates, bounds, strict=True)],
-                [100 * high - rate for rate, (_, high) in zip(rates, bounds, strict=True)],
-            )
+            at, rates, spread = rates_by_tilt(found)
             aside = 0.25 * (place - (len(results) - 1) / 2)  # so that the intervals do not hide one another
             axes.errorbar(
-                [tilt + aside for tilt in groups], rates, spread, label=found.cell, color=palette[found.cell],
+                [tilt + aside for tilt in at], rates, spread, label=found.cell, color=palette[found.cell],
                 marker="o", markersize=4, linewidth=1.5, capsize=3, elinewidth=0.8,
             )  # fmt: skip
         axes.set(
