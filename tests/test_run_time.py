@@ -24,7 +24,7 @@ def test_looks_in_bf16_are_those_in_float32_rounded():
         rounded = policy.features(latents, context).grid.float()
     assert (rounded - expected).norm() < 0.02 * expected.norm()
     lowered = policy.act(seen)
-    policy.predict(
+    policy.act_on_latents(
         latents, context, seen.state, seen.camera
     )  # as held-out clips are read, from float32 latents
     assert lowered.position.dtype == torch.float32 and not torch.equal(lowered.position, chunk.position)

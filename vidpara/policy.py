@@ -66,7 +66,7 @@ class Policy(nn.Module):
         frames = resize_images(observation.image, self.image_size).movedim(-1, -3).float() / 127.5 - 1
         with self.autocast(frames.device):
             latents, context = self.autoencoder.encode(frames), self.image_encoder(frames)
-        return self.predict(latents, context, observation.state, camera)
+        return self.act_on_latents(latents, context, observation.state, camera)
 
     def halve(self) -> None:
         """Look in bf16 from now on: the backbone's weights are rounded, all but geometry is autocast."""
@@ -74,7 +74,7 @@ class Policy(nn.Module):
         self.bf16 = True
 
     @torch.no_grad()
-    def predict(
+    def act_on_latents(
         self,
         present: Float[Tensor, "b c h w"],
         context: Float[Tensor, "b n d"],

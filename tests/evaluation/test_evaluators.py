@@ -14,7 +14,7 @@ from tests.training.pocket import FLAGS, Noise
 from vidpara.build import build_policy
 from vidpara.cli import load
 from vidpara.config import LossConfig, TrainPolicyConfig
-from vidpara.evaluation.evaluators import ActionErrors, predict
+from vidpara.evaluation.evaluators import ActionErrors, plan
 from vidpara.memory import shaped_autoencoder
 from vidpara.policy import Policy
 
@@ -29,7 +29,7 @@ def policy_and_clips(rotation: float) -> tuple[Policy, Noise]:
 def test_rotations_that_were_not_learnt_are_home_and_not_measured():
     policy, clips = policy_and_clips(rotation=0.0)
     assert "val/rotation_error" not in dict(ActionErrors(clips)(policy, 0))
-    chunk = predict(policy, default_collate([clips[i] for i in range(3)]))
+    chunk = plan(policy, default_collate([clips[i] for i in range(3)]))
     assert torch.equal(chunk.rotation, torch.tensor(SPACE.home).expand_as(chunk.rotation))
 
 
@@ -37,7 +37,7 @@ def test_rotations_that_are_learnt_are_measured_in_degrees():
     policy, clips = policy_and_clips(rotation=1.0)
     found = dict(ActionErrors(clips)(policy, 0))["val/rotation_error"]
     batch = default_collate([clips[i] for i in range(3)])
-    between = predict(policy, batch).rotation.mT @ batch.actions.rotation
+    between = plan(policy, batch).rotation.mT @ batch.actions.rotation
     angle = ((between.diagonal(dim1=-2, dim2=-1).sum(-1) - 1) / 2).clamp(-1, 1).acos()
     counted = batch.actions.valid & batch.actions.has_rotation
     assert found == pytest.approx(math.degrees(angle[counted].median()), abs=0.1)

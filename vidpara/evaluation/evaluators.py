@@ -42,7 +42,7 @@ class ActionErrors:
         pixel, height, position, gripper, rotation = [], [], [], [], []
         for first in range(0, len(self.clips), BATCH):
             batch = collate(self.clips, range(first, min(first + BATCH, len(self.clips))), model)
-            chunk, valid = predict(model, batch), batch.actions.valid
+            chunk, valid = plan(model, batch), batch.actions.valid
             error = chunk.position - batch.actions.position
             pixel.append((pixels(chunk, batch.camera) - batch.actions.pixel).norm(dim=-1)[valid])
             height.append(error[..., 2].abs()[valid])
@@ -71,7 +71,7 @@ class Strips:
     def __call__(self, model: nn.Module, step: int) -> Iterator[tuple[str, Path]]:
         for name, clips in self.sources.items():
             batch = collate(clips, spread(len(clips), STRIPS), model)
-            chunk = predict(model, batch)
+            chunk = plan(model, batch)
             frames = model.autoencoder.decode(batch.latents)
             path = self.folder / f"{name.split('/')[1]}_{step:06d}.png"
             strip(frames, chunk.heatmap, pixels(chunk, batch.camera), batch.actions.pixel, path)
@@ -91,7 +91,7 @@ class ImaginedPlans:
     def __call__(self, model: nn.Module, step: int) -> Iterator[tuple[str, Path]]:
         assert isinstance(model, VideoPolicy)
         batch = collate(self.clips, spread(len(self.clips), STRIPS), model)
-        chunk = predict(model, batch)
+        chunk = plan(model, batch)
         imagined = generate(model.backbone, batch, self.steps)
         both = rearrange(torch.stack([batch.latents, imagined]), "two b t c h w -> (b two) t c h w")
         twice = [
@@ -137,9 +137,10 @@ def generate(model: VideoModel, batch: Batch, steps: int) -> Float[Tensor, "b t 
     return model.generate(batch.latents[:, 0], batch.context, batch.latents.shape[1], steps, generator)
 
 
-def predict(model: nn.Module, batch: Batch) -> ActionChunk:
+def plan(model: nn.Module, batch: Batch) -> ActionChunk:
+    """What the policy would do at each clip's present frame."""
     assert isinstance(model, Policy)
-    return model.predict(batch.latents[:, 0], batch.context, batch.state, batch.camera)
+    return model.act_on_latents(batch.latents[:, 0], batch.context, batch.state, batch.camera)
 
 
 def pixels(chunk: ActionChunk, camera: Camera) -> Float[Tensor, "b a 2"]:

@@ -66,7 +66,7 @@ class ACTHead(nn.Module):
         known[..., 4:] = actions.has_rotation[..., None]
         mean, log_variance = self.encode_style(state, target * known, actions.valid)
         style = mean + (0.5 * log_variance).exp() * torch.randn_like(mean)
-        error = (self.predict(features, state, style) - target).abs()
+        error = (self.decode(features, state, style) - target).abs()
         each = {
             "position": error[..., :3].mean(-1),
             "gripper": error[..., 3],
@@ -79,7 +79,7 @@ class ACTHead(nn.Module):
     def act(self, features: Features, robot: RobotState, camera: Camera) -> ActionChunk:
         """The chunk for style 0; the heatmap is empty."""
         state = self.state_of(robot)
-        found = self.predict(features, state, state.new_zeros(len(state), self.latent)).float()
+        found = self.decode(features, state, state.new_zeros(len(state), self.latent)).float()
         return ActionChunk(
             position=self.low + (found[..., :3] + 1) / 2 * (self.high - self.low),
             rotation=absolute(from_two_columns(found[..., 4:]), self.home),
@@ -103,7 +103,7 @@ class ACTHead(nn.Module):
         hidden = torch.cat([valid.new_zeros(len(state), 2), ~valid], dim=1)
         return self.to_style(self.style(tokens, src_key_padding_mask=hidden)[:, 0]).chunk(2, dim=-1)
 
-    def predict(
+    def decode(
         self, features: Features, state: Float[Tensor, "b s"], style: Float[Tensor, "b z"]
     ) -> Float[Tensor, "b a d"]:
         """Normalised actions."""

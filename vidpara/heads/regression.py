@@ -41,7 +41,7 @@ class RegressionHead(nn.Module):
         self, features: Features, robot: RobotState, camera: Camera, actions: Actions
     ) -> dict[str, Float[Tensor, ""]]:
         """L1 of the positions (in workspace units) and cross-entropies, averaged over the valid action steps."""
-        position, grip, turn = self.predict(features, robot)
+        position, grip, turn = self.outputs(features, robot)
         target = (actions.position - self.low) / (self.high - self.low)
         angles = euler_from_matrix(relative(actions.rotation, self.home))
         each = {
@@ -53,7 +53,7 @@ class RegressionHead(nn.Module):
 
     def act(self, features: Features, robot: RobotState, camera: Camera) -> ActionChunk:
         """Coordinates straight from the network; the heatmap is empty."""
-        position, grip, turn = self.predict(features, robot)
+        position, grip, turn = self.outputs(features, robot)
         angles = angle_bins(self.config.rotation_bins).value(turn.argmax(-1).float())
         return ActionChunk(
             position=self.low + position.float() * (self.high - self.low),
@@ -62,7 +62,7 @@ class RegressionHead(nn.Module):
             heatmap=position.new_zeros(*position.shape[:2], *self.config.grid),
         )
 
-    def predict(self, features: Features, robot: RobotState) -> tuple[Tensor, Tensor, Tensor]:
+    def outputs(self, features: Features, robot: RobotState) -> tuple[Tensor, Tensor, Tensor]:
         """Positions in [0, 1]^3 of the workspace box, gripper logits, rotation logits."""
         where = (robot.position - self.low) / (self.high - self.low)
         state = torch.cat([where, robot.opening[:, None] * 10], dim=-1)
