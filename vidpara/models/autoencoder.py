@@ -80,11 +80,6 @@ class PatchPCA(nn.Module):
         )
         return frames.clamp(-1, 1)
 
-    def explained_variance(self, frames: Float[Tensor, "n 3 h w"]) -> float:
-        """Share of the frames' variance that survives encoding and decoding."""
-        decoded = self.decode(self.encode(frames)[None])[0]
-        return 1 - float((decoded - frames).var() / frames.var())
-
     def save(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "config.json").write_text(json.dumps({"_class_name": "PatchPCA"}))
