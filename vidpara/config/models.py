@@ -121,6 +121,7 @@ class HeadConfig:
     """`joint`: one softmax over bins x pixels. `factored`: pixel softmax, then height softmax at the true pixel."""
     targets: Literal["soft", "hard"] = "soft"
     decode: Literal["local_mean", "argmax"] = "local_mean"
+    """The best cell and the best angles, or the mean over their neighbours, which lies between bins."""
     state: Literal["position", "opening"] = "position"
     """What the baselines' heads are told of the hand: its position and opening, or its opening alone, so that where to
     go has to be seen. The pixel head always has the position, in its start keypoint."""

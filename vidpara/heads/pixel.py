@@ -16,7 +16,7 @@ from vidpara.config import HeadConfig
 from vidpara.geometry.bins import Bins
 from vidpara.geometry.camera import lift, meets, project
 from vidpara.geometry.rotation import absolute, euler_from_matrix, matrix_from_euler, relative
-from vidpara.heads.readout import Readout, angle_bins, bin_loss, mean_over_steps
+from vidpara.heads.readout import Readout, angle_loss, angle_of, bin_loss, mean_over_steps
 from vidpara.heads.volume import local_mean, peak, soft_cells, volume_loss
 from vidpara.types import ActionChunk, Actions, Bool, Camera, Features, Float, RobotState, Tensor, Workspace
 
@@ -57,13 +57,12 @@ class PixelHead(nn.Module):
         height = self.heights.coordinate(actions.height)
         grip, turn = self.read_at(trunk, cells)
         angles = euler_from_matrix(relative(actions.rotation, self.home))
-        bins = angle_bins(self.config.rotation_bins)
         gripper_bins = Bins(0.0, 1.0, self.config.gripper_bins)
         hard = self.config.targets == "hard"
         each = {
             "volume": volume_loss(self.logits(trunk), soft_cells(cells, height, hard), self.config.loss),
             "gripper": bin_loss(grip, gripper_bins.coordinate(actions.gripper), hard),
-            "rotation": bin_loss(turn, bins.coordinate(angles), hard).sum(-1),
+            "rotation": angle_loss(turn, angles, hard).sum(-1),
         }
         return mean_over_steps(each, actions)
 
@@ -83,10 +82,9 @@ class PixelHead(nn.Module):
             cell = torch.where(meets(*self.point(mean), cameras)[..., None], mean, cell)
         pixel, height = self.point(cell)
         grip, turn = self.read_at(trunk, self.to_cell(pixel))
-        angles = angle_bins(self.config.rotation_bins).value(turn.argmax(-1).float())
         return ActionChunk(
             position=lift(pixel, height, cameras),
-            rotation=absolute(matrix_from_euler(angles), self.home),
+            rotation=absolute(matrix_from_euler(angle_of(turn, self.config.decode)), self.home),
             gripper=Bins(0.0, 1.0, self.config.gripper_bins).value(grip.argmax(-1).float()),
             heatmap=reduce(probability, "b a k h w -> b a h w", "sum"),
         )

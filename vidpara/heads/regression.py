@@ -10,7 +10,7 @@ from vidpara.config import HeadConfig
 from vidpara.geometry.bins import Bins
 from vidpara.geometry.rotation import absolute, euler_from_matrix, matrix_from_euler, relative
 from vidpara.heads.proprioception import proprioception
-from vidpara.heads.readout import Readout, angle_bins, bin_loss, mean_over_steps
+from vidpara.heads.readout import Readout, angle_loss, angle_of, bin_loss, mean_over_steps
 from vidpara.types import ActionChunk, Actions, Camera, Features, Float, RobotState, Tensor, Workspace
 
 
@@ -47,17 +47,16 @@ class RegressionHead(nn.Module):
         each = {
             "position": F.l1_loss(position, target, reduction="none").mean(-1),
             "gripper": bin_loss(grip, Bins(0.0, 1.0, self.config.gripper_bins).coordinate(actions.gripper)),
-            "rotation": bin_loss(turn, angle_bins(self.config.rotation_bins).coordinate(angles)).sum(-1),
+            "rotation": angle_loss(turn, angles).sum(-1),
         }
         return mean_over_steps(each, actions)
 
     def act(self, features: Features, robot: RobotState, camera: Camera) -> ActionChunk:
         """Coordinates straight from the network; the heatmap is empty."""
         position, grip, turn = self.outputs(features, robot)
-        angles = angle_bins(self.config.rotation_bins).value(turn.argmax(-1).float())
         return ActionChunk(
             position=self.low + position.float() * (self.high - self.low),
-            rotation=absolute(matrix_from_euler(angles), self.home),
+            rotation=absolute(matrix_from_euler(angle_of(turn, self.config.decode)), self.home),
             gripper=Bins(0.0, 1.0, self.config.gripper_bins).value(grip.argmax(-1).float()),
             heatmap=position.new_zeros(*position.shape[:2], *self.config.grid),
         )
