@@ -106,9 +106,8 @@ def test_every_shipped_variant_trains_two_steps_resumes_and_acts(variant, rollou
     assert {"vis/train_strip", "vis/val_strip"} <= names
     assert ("vis/imagined" in names) == (load(TrainPolicyConfig, [own]).policy.kind == "video")
     policy, (episode, *_) = load_policy(tmp_path / variant), read_episodes(rollouts)
-    camera = Camera(episode.camera.intrinsics[None], episode.camera.world_from_camera[None])
-    start = RobotState(episode.position[:1], episode.opening[:1])
-    observation = Observation(torch.from_numpy(episode.images()[:1]), camera, start)
+    camera = (matrix.double().numpy() for matrix in episode.camera)  # as a robot's own code has them
+    observation = Observation.of(episode.images()[0], *camera, episode.position[0].tolist(), 0.08)
     first, again = policy.act(observation), policy.act(observation)
     assert first.position.shape == (1, 6, 3) and first.position.isfinite().all()
     assert torch.equal(first.position, again.position)

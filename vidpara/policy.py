@@ -60,7 +60,11 @@ class Policy(nn.Module):
 
     @torch.no_grad()
     def act(self, observation: Observation) -> ActionChunk:
-        """World-frame action chunk for a batch of observations, whose images may have another size than in training."""
+        """World-frame action chunk for a batch of observations, whose images may have another size than in training.
+
+        Observations may lie on another device; the chunk lies on the policy's.
+        """
+        observation = observation.to(self.head.home.device)
         before = (observation.image.shape[-3], observation.image.shape[-2])
         camera = resize_camera(observation.camera, before, self.image_size)
         frames = resize_images(observation.image, self.image_size).movedim(-1, -3).float() / 127.5 - 1

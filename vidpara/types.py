@@ -13,7 +13,9 @@ from collections.abc import Mapping
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
+import torch
 from jaxtyping import Bool, Float, Int, UInt8
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 
@@ -104,6 +106,29 @@ class Observation(NamedTuple):
     image: UInt8[Tensor, "*b h w 3"]
     camera: Camera
     state: RobotState
+
+    @classmethod
+    def of(
+        cls,
+        image: ArrayLike,
+        intrinsics: ArrayLike,
+        world_from_camera: ArrayLike,
+        position: ArrayLike,
+        opening: ArrayLike,
+    ) -> Observation:
+        """That of one robot, as a batch of one, from arrays of any precision: `h w 3`, `3 3`, `4 4`, `3` and one number.
+
+        The intrinsics are those of the image as it is given, whatever its size; lengths are in metres.
+        """
+        numbers = (intrinsics, world_from_camera, position, opening)
+        k, pose, point, width = (torch.as_tensor(np.asarray(x, np.float32))[None] for x in numbers)
+        return cls(torch.as_tensor(np.asarray(image))[None], Camera(k, pose), RobotState(point, width))
+
+    def to(self, device: torch.device) -> Observation:
+        """The same on a device."""
+        camera = Camera(*(x.to(device) for x in self.camera))
+        state = RobotState(*(x.to(device) for x in self.state))
+        return Observation(self.image.to(device), camera, state)
 
 
 class ActionChunk(NamedTuple):
