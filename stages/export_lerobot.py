@@ -7,6 +7,7 @@ from vidpara.cli import UserError, main
 from vidpara.config import ExportLeRobotConfig
 from vidpara.data.rollouts import files_in, read_episodes
 from vidpara.data.write_lerobot import write_dataset
+from vidpara.exclusive import exclusive
 
 
 def run(config: ExportLeRobotConfig, argv: list[str]) -> None:
@@ -18,7 +19,9 @@ def run(config: ExportLeRobotConfig, argv: list[str]) -> None:
         for file in (files_in(path) if path.is_dir() else [path])
         for episode in read_episodes(file, config.camera, config.size)[: config.demos or None]
     ]
-    frames = write_dataset(episodes, config)
+    taken = f"{config.output} is being written by another command; wait for it, or give another --output"
+    with exclusive(config.output.with_name(f"{config.output.name}.lock"), taken):
+        frames = write_dataset(episodes, config)
     print(f"{len(episodes)} episodes, {frames} frames -> {config.output}")
 
 

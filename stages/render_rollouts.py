@@ -15,6 +15,7 @@ from vidpara.cli import UserError, dump, main
 from vidpara.config import RenderConfig
 from vidpara.data import stored, write_rollouts
 from vidpara.data.rollouts import demo_names
+from vidpara.exclusive import exclusive
 from vidpara.simulation.render_stored import render
 
 
@@ -30,14 +31,16 @@ def run(config: RenderConfig, argv: list[str]) -> None:
     content = replace(config, rollouts=default.rollouts, output=default.output, workers=default.workers)
     of = f"source: {config.rollouts.name}, {stat.st_size} bytes, {stat.st_mtime_ns}\n"
     settings = of + dump(replace(content, demos=default.demos))
-    folder = write_rollouts.begin(config.output, of + dump(content), settings)
-    if folder is None:
-        print(f"{config.output} is complete, with these settings; nothing to do")
-        return
-    read, save = (partial(each, config.rollouts) for each in (stored.read_stored, stored.write_rendered))
-    parts = render(config, names[: config.demos or None], folder, read, save)
-    steps = write_rollouts.join(config.output, parts, {"config": of + dump(content)})
-    shutil.rmtree(folder)
+    taken = f"{config.output} is being written by another command; wait for it, or give another --output"
+    with exclusive(config.output.with_suffix(".lock"), taken):
+        folder = write_rollouts.begin(config.output, of + dump(content), settings)
+        if folder is None:
+            print(f"{config.output} is complete, with these settings; nothing to do")
+            return
+        read, save = (partial(each, config.rollouts) for each in (stored.read_stored, stored.write_rendered))
+        parts = render(config, names[: config.demos or None], folder, read, save)
+        steps = write_rollouts.join(config.output, parts, {"config": of + dump(content)})
+        shutil.rmtree(folder)
     seen = " and ".join(config.camera)
     print(f"{config.output}: {len(parts)} demos, {steps} steps, {rows} x {columns} from {seen}")
 

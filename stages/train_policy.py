@@ -60,6 +60,7 @@ def run(config: TrainPolicyConfig, argv: list[str]) -> None:
         ],
         layers=policy.units(),
         shares=data.shares,
+        content=data.content,
         run=config.run,
         resolved=resolved,
         argv=argv,

@@ -47,6 +47,7 @@ def run(config: TrainVideoConfig, argv: list[str]) -> None:
         groups=[ParamGroup("video", list(model.parameters()), config.optimizer.of_backbone, hidden=True)],
         layers=layers(model),
         shares=data.shares,
+        content=data.content,
         run=config.run,
         resolved=dump(config),
         argv=argv,

@@ -20,7 +20,7 @@ from vidpara.geometry.camera import inside
 from vidpara.heads.pixel import PixelHead
 from vidpara.report.sanity import round_trip
 from vidpara.run_folder import load_policy, load_video
-from vidpara.types import Camera, Observation, RobotState
+from vidpara.types import Observation
 
 pytest.importorskip("libero")
 pytestmark = pytest.mark.sim

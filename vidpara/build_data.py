@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from torch import nn
 from torch.utils.data import Dataset, Subset
@@ -13,7 +13,7 @@ from torch.utils.data import Dataset, Subset
 from vidpara.cli import UserError
 from vidpara.config import DataConfig, TrainPolicyConfig, TrainVideoConfig
 from vidpara.data.clips import Clips, first_frames, long_enough
-from vidpara.data.episode import Episode, readable
+from vidpara.data.episode import Episode, digest, readable
 from vidpara.data.shards import cache_source
 from vidpara.data.sources import cache_folder
 from vidpara.data.split import split
@@ -29,6 +29,8 @@ class TrainingData(NamedTuple):
     training: Dataset
     validation: Dataset
     shares: list[Share]
+    content: str
+    """Digest of the episodes: of all that were found, and of those that are trained and validated on."""
 
     def of_the_present(self) -> TrainingData:
         """Without the frames that a policy on an image backbone does not see."""
@@ -59,10 +61,12 @@ def build_data(
     seen = replace(config.data, shift=0) if one_alone else config.data  # shifted it would be many samples
     training, validation = build_clips(seen, episodes, autoencoder, image_encoder, team, config.trainer.seed)
     shares = build_shares(config.data, training, expected, count - expected, labelled)
+    held_out = cast(Clips, validation.dataset).episodes
+    content = digest([*episodes, *training.episodes, *held_out])
     if one_alone:
         one = Subset(training, [0])
-        return TrainingData(one, one, [Share(share.samples, (Piece(0, 1),)) for share in shares])
-    return TrainingData(training, validation, shares)
+        return TrainingData(one, one, [Share(share.samples, (Piece(0, 1),)) for share in shares], content)
+    return TrainingData(training, validation, shares, content)
 
 
 def build_clips(

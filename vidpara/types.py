@@ -116,7 +116,7 @@ class Observation(NamedTuple):
         position: ArrayLike,
         opening: ArrayLike,
     ) -> Observation:
-        """That of one robot, as a batch of one, from arrays of any precision: `h w 3`, `3 3`, `4 4`, `3` and one number.
+        """That of one robot, as a batch of one, from arrays of any precision: `h w 3`, `3 3`, `4 4`, `3`, one number.
 
         The intrinsics are those of the image as it is given, whatever its size; lengths are in metres.
         """

@@ -7,6 +7,7 @@ real simulator's files go through the same code in tests/test_pipeline.py.
 from __future__ import annotations
 
 import copy
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +25,7 @@ from vidpara.cli import UserError
 from vidpara.config import ClipConfig, DataConfig
 from vidpara.data import latents
 from vidpara.data.clips import Clips, first_frames
+from vidpara.data.episode import digest
 from vidpara.data.latents import CachedFrames, cache_frames, to_float
 from vidpara.data.rollouts import read_episodes
 from vidpara.data.shards import cache_source
@@ -245,6 +247,29 @@ def test_presents_may_end_with_the_last_release(path):
     assert len(clips) == FRAMES + 21
     torch.testing.assert_close(clips[FRAMES + 20].state.position, twice.position[20])
     torch.testing.assert_close(clips[FRAMES + 20].actions.position[0], twice.position[23])
+
+
+def test_a_grasp_is_where_an_open_hand_closes(path):
+    """A demonstration of a recovery begins with a closed hand."""
+    command = np.full(FRAMES, -1.0)
+    command[:4], command[9:15] = 1, 1
+    for demo, again in ((1, command), (2, np.ones(FRAMES))):
+        edit(path, f"data/demo_{demo}/actions", np.outer(again, np.eye(7)[6]))
+    _, twice, never_open = read_episodes(path)
+    assert torch.equal(twice.grasp, twice.position[9, :2])
+    assert torch.equal(never_open.grasp, never_open.position[0, :2])
+
+
+def test_the_digest_of_episodes_is_of_what_they_are_and_not_of_where_they_lie(path, tmp_path):
+    episodes = read_episodes(path)
+    shutil.copy(path, tmp_path / "elsewhere.hdf5")
+    assert digest(read_episodes(tmp_path / "elsewhere.hdf5")) == digest(episodes)
+    others = (
+        episodes[:2],
+        episodes[::-1],
+        [*episodes[:2], replace(episodes[2], position=episodes[2].position + 0.01)],
+    )
+    assert len({digest(each) for each in (episodes, *others)}) == 4
 
 
 def test_validation_demos_are_never_trained_on(path):

@@ -25,6 +25,7 @@ from vidpara.data.latents import CachedFrames, cache_frames
 from vidpara.data.rollouts import read_episodes
 from vidpara.data.shards import cache_source
 from vidpara.data.sources import read_sources
+from vidpara.data.video import VideoFrames
 from vidpara.evaluation.video import write_mp4
 from vidpara.models.autoencoder import Pixels
 from vidpara.models.image_encoder import ZeroContext
@@ -107,6 +108,27 @@ def test_a_shard_of_which_nothing_can_be_read_is_left_out(tmp_path, capsys):
         assert capsys.readouterr().err.count("skipped: ") == 2
     with pytest.raises(UserError, match=r"0\.mp4"):
         cache()
+
+
+def test_what_could_not_be_read_once_is_tried_again(tmp_path, monkeypatch):
+    """A decoder that was not there, or a disk that did not answer, is no reason to leave an episode out for good."""
+    for seed in range(3):
+        write_mp4(tmp_path / f"videos/{seed}.mp4", drift(FRAMES, seed), 20, 10)
+    episodes = read_sources(DataConfig(rollouts=(tmp_path / "videos",)))
+    cache = partial(cache_source, episodes, smaller, ZeroContext(4), [])
+    read = VideoFrames.read
+
+    def away(frames: VideoFrames, moments) -> np.ndarray:
+        if frames.name == "1.mp4":
+            raise UserError("the disk does not answer")
+        return read(frames, moments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(VideoFrames, "read", away)
+        assert set(cache(tmp_path / "twice", on_error="skip")) == {"0.mp4", "2.mp4"}
+    twice, once = cache(tmp_path / "twice", on_error="skip"), cache(tmp_path / "once")
+    for again, whole in zip(of_episodes(episodes, twice), of_episodes(episodes, once), strict=True):
+        assert np.array_equal(again, whole)
 
 
 def test_which_episodes_there_are_does_not_depend_on_the_clip_of_an_earlier_run(path, tmp_path):

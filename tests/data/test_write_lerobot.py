@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import runpy
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +19,9 @@ from vidpara.config import DataConfig, ExportLeRobotConfig
 from vidpara.data.rollouts import read_episodes
 from vidpara.data.sources import read_sources
 from vidpara.data.write_lerobot import write_dataset
+from vidpara.exclusive import exclusive
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -74,6 +78,16 @@ def test_nothing_is_overwritten_and_odd_sizes_are_refused(config):
     export(config)
     with pytest.raises(UserError, match="exists; remove it or give another --output"):
         export(config)
+
+
+def test_a_second_export_to_the_same_place_is_refused_meanwhile(config):
+    stage = runpy.run_path(str(ROOT / "stages/export_lerobot.py"))
+    with (
+        exclusive(config.output.with_name(f"{config.output.name}.lock"), ""),
+        pytest.raises(UserError, match="is being written by another command"),
+    ):
+        stage["run"](config, [])
+    assert not config.output.exists()
 
 
 def test_every_file_brings_its_task(config, tmp_path: Path):

@@ -121,3 +121,13 @@ def test_generation_is_repeatable_and_has_the_clips_shape():
 def test_channels_that_groupnorm_cannot_divide_are_named():
     with pytest.raises(UserError, match=r"unet.channels \[48\] must be divisible by 32"):
         random_unet(UNetConfig(channels=(32, 48), attention=(False, True)), C, T)
+
+
+def test_an_update_has_clips_of_both_kinds_where_some_start_from_nothing():
+    video = VideoModel(random_unet(SMALL, C, T), DiffusionConfig(blank=0.25))
+    assert [video.blank(count) for count in (2, 3, 8)] == [1, 1, 2]
+    with pytest.raises(UserError, match=r"1 clip, diffusion\.blank 0\.25 .* --trainer\.accumulate 2"):
+        video.blank(1)
+    for share in (0.0, 1.0):
+        video.diffusion = DiffusionConfig(blank=share)
+        assert video.blank(1) == share

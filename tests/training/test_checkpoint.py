@@ -83,6 +83,19 @@ def test_half_written_folders_are_ignored_and_cleaned(tmp_path: Path):
     assert not list(tmp_path.glob("*.part"))
 
 
+def test_a_folder_that_was_copied_in_part_is_no_checkpoint(tmp_path: Path):
+    """What is written last is missing: neither is it gone on from nor do others make way for it."""
+    cut = tmp_path / "checkpoint-00000010"
+    checkpoint.save(tmp_path, at(10), keep=1)
+    (cut / "state.json").unlink()
+    with pytest.raises(UserError, match=r"checkpoint-00000010 is not whole.* copy the run anew, or delete"):
+        checkpoint.latest(tmp_path)
+    for step in (5, 10):
+        checkpoint.save(tmp_path, at(step), keep=1)
+        assert checkpoint.latest(tmp_path) == tmp_path / f"checkpoint-{step:08d}"
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-00000010"]
+
+
 @pytest.mark.parametrize("free", [0, 4096])
 def test_a_full_disk_leaves_the_previous_checkpoint(tmp_path: Path, free: int):
     checkpoint.save(tmp_path, at(5), keep=1)

@@ -40,8 +40,8 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Ten
 
 @pytest.mark.parametrize(
     ("number", "step", "workers", "left"),
-    [(signal.SIGKILL, 25, 0, 20), (signal.SIGINT, 13, 1, 13)],
-    ids=["kill", "ctrl_c"],
+    [(signal.SIGKILL, 25, 0, 20), (signal.SIGINT, 13, 1, 13), (signal.SIGTERM, 13, 1, 13)],
+    ids=["kill", "ctrl_c", "terminate"],
 )
 def test_a_resumed_run_is_the_uninterrupted_one(
     whole: tuple[Path, dict[str, Tensor]], tmp_path: Path, number: int, step: int, workers: int, left: int
@@ -75,6 +75,12 @@ def test_no_step_is_logged_twice_and_the_names_are_the_promised_ones(whole: tupl
         "train_step/loss", "train_step/video_loss", "train_step/volume_loss", "train_step/lr", "train_step/grad_norm",
         "train/loss", "val/loss", "val/video_loss", "val/volume_loss",
     }  # fmt: skip
+
+
+def test_a_run_does_not_go_on_with_other_data(whole: tuple[Path, dict[str, Tensor]]):
+    """Not even a finished one: its stage would then save what it made of the other data beside the old weights."""
+    with pytest.raises(UserError, match=r"checkpoint-00000030 was made with other data: .*another --run"):
+        fit(noisy(whole[0]), content="of other episodes")
 
 
 def test_a_finished_run_returns_its_weights_at_once(

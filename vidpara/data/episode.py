@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -93,9 +94,16 @@ class Episode:
 
     @property
     def grasp(self) -> Float[torch.Tensor, "2"]:
-        """World x, y (metres) of the end effector where the gripper begins to close, or at the end if it never does."""
-        closing = (self.gripper > 0.5).nonzero()
-        return self.position[int(closing[0]) if len(closing) else -1, :2]
+        """World x, y (metres) of the end effector where the gripper, open before, begins to close.
+
+        Of a hand that was closed from the start and never opens it is where it starts, of one that never closes where
+        it ends.
+        """
+        closed = self.gripper > 0.5
+        closing = (closed[1:] & ~closed[:-1]).nonzero()
+        if len(closing):
+            return self.position[int(closing[0]) + 1, :2]
+        return self.position[0 if closed.any() else -1, :2]
 
     def images(self, moments: Sequence[int] | None = None) -> UInt8[np.ndarray, "n h w 3"]:
         """The frames of `moments` (all by default), upright, of `image_size`.
@@ -115,6 +123,19 @@ class Episode:
                 f"{self.stored_size[0]} x {self.stored_size[1]}; copy or export the data anew"
             )
         return resize_images(torch.from_numpy(stored), self.image_size).numpy()
+
+
+def digest(episodes: Iterable[Episode]) -> str:
+    """Text that changes with which episodes there are, their order, length, clock and labels; not with where or in
+    which files they lie, nor with what processors differ in.
+    """
+    found = hashlib.sha256()
+    for each in episodes:
+        seconds = float(each.times[-1] - each.times[0])
+        means = [*each.position.mean(0).tolist(), float(each.gripper.mean())]
+        numbers = " ".join(f"{number + 0.0:.3f}" for number in (seconds, *means))
+        found.update(f"{each.name} {len(each)} {each.image_size} {each.labelled} {numbers}\n".encode())
+    return found.hexdigest()[:16]
 
 
 def readable(results: Iterable[Callable[[], Read]], on_error: OnError) -> Iterator[Read]:

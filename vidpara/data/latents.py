@@ -111,14 +111,16 @@ def cache_frames(
     lock = FileLock(path.with_suffix(".lock")) if first_one else nullcontext()
     with lock:  # runs that start side by side want the same cache
         team.wait_for_everyone()
-        whole, finished = (path / "index.json").is_file(), set(notes.finished(path))
+        index = _index(path) if (path / "index.json").is_file() else None
+        whole = bool(index and not index.get("unreadable"))
+        finished = {*notes.finished(path), *(index["first"] if index else ())}
         team.wait_for_everyone()  # all have seen what is finished before one of them adds to it
         if not whole:
             with _on(team.device, models):
                 _encode_share(episodes, encode, embed, path, finished, team, on_error)
         team.wait_for_everyone()
         if first_one and not whole:
-            _finish(episodes, path)
+            _finish(episodes, path, index)
         if first_one and shared:
             store.push(path, shared)
         team.wait_for_everyone()
@@ -229,13 +231,16 @@ def _encoded(
             yield [part.half().cpu().numpy() for part in (encode(frames), embed(frames))]
 
 
-def _finish(episodes: Sequence[Episode], path: Path) -> None:
-    """The cache is whole: write its index. Rows of episodes that cannot be read hold nothing.
+def _finish(episodes: Sequence[Episode], path: Path, before: Mapping[str, Any] | None) -> None:
+    """The cache is whole: write its index, `before` the one of an earlier call that could not read all. Rows of
+    episodes that cannot be read hold nothing.
 
     Raises:
         UserError: it is not: what another process encoded is not here, or went to another cache.
     """
     shapes, unreadable = notes.finished(path), notes.unreadable(path)
+    if before:
+        shapes |= {name: [before["latents"][1:], before["context"][1:]] for name in before["first"]}
     if lacking := [episode.name for episode in episodes if episode.name not in {**shapes, **unreadable}]:
         raise UserError(
             f"{path} lacks {len(lacking)} of {len(episodes)} episodes ({lacking[0]}, ...), which another process was "

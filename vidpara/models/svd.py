@@ -40,8 +40,24 @@ class VideoModel(nn.Module):
         self.condition_scale = condition_scale
 
     def blank(self, count: int) -> int:
-        """How many of a whole batch of `count` clips, the first ones, start from nothing."""
-        return round(count * self.diffusion.blank)
+        """How many of a whole batch of `count` clips, the first ones, start from nothing: with a share of both kinds at
+        least one of each.
+
+        Raises:
+            UserError: it is too small for that.
+        """
+        if count < 2 and 0 < self.diffusion.blank < 1:
+            raise UserError(
+                f"an update has {count} clip, diffusion.blank {self.diffusion.blank} needs one that starts from "
+                "nothing and one that does not: set --trainer.accumulate 2 (or --trainer.batch_size, or more "
+                "processes), or --diffusion.blank 0"
+            )
+        return self._blank(count)
+
+    def _blank(self, count: int) -> int:
+        share = self.diffusion.blank
+        rounded = round(count * share)
+        return min(max(1, rounded), count - 1) if 0 < share < 1 else rounded
 
     def forward(self, batch: Batch, part: Part | None = None) -> dict[str, Tensor]:
         """Denoising loss at log-normal noise levels, with SVD's noise on the conditioning frame.
@@ -49,7 +65,8 @@ class VideoModel(nn.Module):
         The first clips (`part`, or `blank` of the batch) start from nothing: the highest noise level, with the noise at
         its mean.
         """
-        blank = part.count if part else self.blank(len(batch.latents))
+        count = len(batch.latents)
+        blank = part.count if part else self._blank(count)
         sigma = sample_sigma(len(batch.latents), self.diffusion, batch.latents.device)
         sigma[:blank] = self.diffusion.sigma_max
         noisy, augmentation = self.add_noise(batch.latents, sigma), self.condition_noise(batch.latents)

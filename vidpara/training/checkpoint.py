@@ -2,8 +2,8 @@
 
 Where weights are divided among processes, each may write its own part of the same folder.
 
-A checkpoint is written beside its place (`.part`) and renamed, and an old one is renamed before it is deleted, so a
-folder without the suffix is always whole.
+A checkpoint is written beside its place (`.part`) and renamed, and an old one is renamed (`.old`) before it is deleted,
+so a folder without a suffix is whole, unless somebody copied or deleted a part of it.
 """
 
 from __future__ import annotations
@@ -73,13 +73,24 @@ def save(run: Path, checkpoint: Checkpoint, keep: int, writer: Writer = ALONE) -
     _remove(final)
     part.rename(final)
     sync(run)
-    for old in _folders(run)[: -max(1, keep)]:
+    for old in _whole(run)[: -max(1, keep)]:
         _remove(old)
 
 
 def latest(run: Path) -> Path | None:
-    """The newest whole checkpoint of `run`."""
-    return next((folder for folder in reversed(_folders(run)) if (folder / "state.json").is_file()), None)
+    """The newest whole checkpoint of `run`.
+
+    Raises:
+        UserError: there are only parts of one.
+    """
+    if whole := _whole(run):
+        return whole[-1]
+    if parts := _folders(run):
+        raise UserError(
+            f"{parts[-1]} is not whole, it has no state.json, and there is no other checkpoint; copy the run anew, or "
+            "delete that folder to start from the beginning"
+        )
+    return None
 
 
 def step_of(folder: Path) -> int:
@@ -106,8 +117,8 @@ def load(folder: Path) -> Checkpoint:
 
 def clean(run: Path) -> None:
     """Delete what an interrupted save left."""
-    for part in run.glob("checkpoint-*.part"):
-        shutil.rmtree(part, ignore_errors=True)
+    for left in (*run.glob("checkpoint-*.part"), *run.glob("checkpoint-*.old")):
+        shutil.rmtree(left, ignore_errors=True)
 
 
 def check_config(
@@ -151,9 +162,14 @@ def _folders(run: Path) -> list[Path]:
     return sorted(found, key=step_of)
 
 
+def _whole(run: Path) -> list[Path]:
+    """Those that hold what is written last."""
+    return [folder for folder in _folders(run) if (folder / "state.json").is_file()]
+
+
 def _remove(folder: Path) -> None:
     if folder.exists():
-        doomed = folder.with_suffix(".part")
+        doomed = folder.with_suffix(".old")
         shutil.rmtree(doomed, ignore_errors=True)
         folder.rename(doomed)
         shutil.rmtree(doomed)

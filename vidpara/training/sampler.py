@@ -176,13 +176,16 @@ def _loader(dataset: Dataset, batches: Any, config: TrainerConfig, pin: bool) ->
         batch_sampler=batches,
         num_workers=min(config.workers, max(1, len(cores()) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))),
         pin_memory=pin,
-        worker_init_fn=_leave_ctrl_c,
+        worker_init_fn=_leave_signals,
     )
 
 
-def _leave_ctrl_c(worker: int) -> None:
-    """Ctrl-C reaches every process of a terminal; the trainer answers it, and needs its workers until then."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _leave_signals(worker: int) -> None:
+    """Ctrl-C reaches every process of a terminal, a launcher's or Slurm's SIGTERM every process of a job; the trainer
+    answers them, and needs its workers until then. They end with it.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _seed(key: Sequence[int]) -> None:

@@ -29,6 +29,8 @@ class TrainingState:
     scaler: torch.amp.GradScaler | None
     processes: int
     rank: int = 0
+    content: str = ""
+    """Digest of the data."""
     step: int = 0
     loss_sum: float = 0.0
     """Sum of the steps' losses since the last validation."""
@@ -56,6 +58,7 @@ class TrainingState:
             "loss_sum": self.loss_sum,
             "loss_count": self.loss_count,
             "processes": self.processes,
+            "content": self.content,
         }
         return Checkpoint(self.step, config, tensors, state)
 

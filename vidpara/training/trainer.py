@@ -53,6 +53,7 @@ def train(
     evaluators: Sequence[Evaluator] = (),
     layers: Sequence[nn.Module] = (),
     shares: Sequence[Share] = (),
+    content: str = "",
 ) -> nn.Module:
     """Train `model` and return it, unwrapped, with the averaged weights; `run` then holds the log and a checkpoint.
 
@@ -60,11 +61,13 @@ def train(
     YAML and `argv` the command line; both are kept in `run`. `defaults` is the configuration with nothing set: what a
     setting was in a run that is older than it. `layers` are the parts of the model whose weights FSDP gathers one by
     one. `shares` are what the whole batch of an update is made of, if not of the whole dataset alike; with two of them
-    training calls `model(batch, part)`. Every process of a distributed launch calls this.
+    training calls `model(batch, part)`. `content` is a digest of the data, with which alone a run goes on. Every
+    process of a distributed launch calls this.
 
     Raises:
         UserError: the launch does not fit the settings, processes see different checkpoints, the run is being trained
-            or was made with another configuration, a loss is not finite or has no weight, or the disk is full.
+            or was made with another configuration or other data, a loss is not finite or has no weight, or the disk is
+            full.
         KeyboardInterrupt: asked to stop; the finished steps are saved.
     """
     check_launch(config, optimizer)
@@ -81,6 +84,7 @@ def train(
         saved = checkpoint.load(found) if found else None
         if found and saved:
             _check(found, saved, resolved, defaults, config, accelerator.num_processes)
+            _check_content(found, saved, content)
         accelerator.wait_for_everyone()  # every process has read the folder before one of them changes it
         model.to(accelerator.device)
         if saved:
@@ -101,7 +105,7 @@ def train(
         stepper = accelerator.prepare(raw_optimizer)
         state = TrainingState(
             model, raw_optimizer, Ema(model, config.ema), LossWeights(weights), accelerator.scaler,
-            accelerator.num_processes, accelerator.process_index,
+            accelerator.num_processes, accelerator.process_index, content,
         )  # fmt: skip
         if saved:
             state.load(saved)
@@ -180,6 +184,19 @@ def _check(
     if saved.step > config.steps:
         raise UserError(
             f"{folder} is past --trainer.steps {config.steps}; give at least {saved.step}, or choose another --run"
+        )
+
+
+def _check_content(folder: Path, saved: checkpoint.Checkpoint, content: str) -> None:
+    """What depends on the data is made of them anew at each start: the split, the patch autoencoder, the workspace.
+
+    Raises:
+        UserError: they are not those that the run began with; checkpoints of older versions do not say.
+    """
+    if saved.state.get("content", content) != content:
+        raise UserError(
+            f"{folder} was made with other data: the episodes that data.rollouts names now differ from those in "
+            "number, order, length or labels. Choose another --run, or bring back the data as they were"
         )
 
 
