@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The two-stage job from end to end, at a size that two CPU cores manage in minutes: `make demo` runs this.
+# The two-stage job from end to end, at a size that two CPU cores manage in an hour: `make demo` runs this.
 #
 #   rollouts    a scripted expert demonstrates the task in the LIBERO simulator
 #   check       projected, target and lifted points drawn on the recorded frames

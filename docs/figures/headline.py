@@ -3,6 +3,7 @@
 python docs/figures/headline.py
 """
 
+import math
 from pathlib import Path
 
 import matplotlib
@@ -21,10 +22,10 @@ RECIPES = {
     "frozen_backbone": "heads on the frozen stage one",
 }
 POLICIES = {
-    "dinov3_para": "DINOv3 PARA",
-    "checkpoint": "two-stage (video)",
-    "act": "DINOv3 ACT",
-    "dinov3_regression": "DINOv3 regression",
+    "dinov3_para": "ViT, PARA",
+    "checkpoint": "two-stage, video",
+    "act": "ViT, ACT",
+    "dinov3_regression": "ViT, regression",
 }
 LABELS = (4, 16, 64, 240)
 ASIDE = 1.05
@@ -39,7 +40,7 @@ def trainings(recipe: str, labels: int) -> list[results.Results]:
 
 
 def by_labels(axes: Axes) -> None:
-    """A point a training with its interval, and a line through the means."""
+    """A point a training with its interval, hollow where it has fewer than 100 starts, and a line through the means."""
     for recipe, color in zip(RECIPES, figures.PALETTE, strict=False):
         means = {}
         for labels in LABELS:
@@ -50,11 +51,12 @@ def by_labels(axes: Axes) -> None:
                 x = labels * ASIDE ** (2 * place - len(found) + 1 + list(RECIPES).index(recipe) / 2)
                 axes.errorbar(
                     x, rate, [[rate - low], [high - rate]], color=color, marker="o", markersize=3.5,
-                    capsize=2, elinewidth=0.8,
+                    capsize=2, elinewidth=0.8, markerfacecolor=color if len(each.episodes) >= 100 else "white",
                 )  # fmt: skip
             if rates:
                 means[labels] = sum(rates) / len(rates)
-        axes.plot(list(means), list(means.values()), color=color, linewidth=1.5, label=RECIPES[recipe])
+        line = [means.get(labels, math.nan) for labels in LABELS]  # broken where nothing was run
+        axes.plot(LABELS, line, color=color, linewidth=1.5, label=RECIPES[recipe])
     axes.set(xscale="log", ylim=(0, 100), xlabel="labelled demonstrations, of 240", title="PLACE (%)")
     axes.set_xticks(LABELS, [str(labels) for labels in LABELS])
     axes.minorticks_off()
