@@ -45,3 +45,5 @@ def test_the_table_names_device_and_versions_and_what_is_left_out():
     assert "| 7x320x576 | eager | 8 | 61.2 | 44% |  |  | forward backward left out: out of memory |" in lines
     assert "|  |  |  |  |  |  |  | left out: all after 460 s |" in lines
     assert "| 7x320x576 | bf16 | 30.0 | 31.0 |" in lines
+    small = table(found | {"optimizer": {"adamw_ms": 12.0, "optimizer_left_out": "out of memory"}})
+    assert "an update 12.0 ms, the average out of memory." in small

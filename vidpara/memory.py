@@ -8,12 +8,13 @@ Where weights are divided what is gathered comes on top: it is counted from the 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import PreTrainedModel
@@ -28,7 +29,7 @@ from vidpara.models.autoencoder import Autoencoder, PatchPCA, Pixels, check_size
 from vidpara.models.checkpointing import layers
 from vidpara.models.saved import activations
 from vidpara.policy import Policy, VideoPolicy
-from vidpara.types import Actions, Batch, Camera, RobotState, Workspace
+from vidpara.types import Actions, Batch, Camera, RobotState, Tensor, Workspace
 
 FLOAT = 4
 """Bytes of a float32: weights, gradients, moments and the average are kept in it; autocast makes the bf16 copies."""
@@ -103,7 +104,7 @@ def plan(config: TrainPolicyConfig | TrainVideoConfig, gpus: int = 1) -> Footpri
         if isinstance(model, VideoPolicy):
             model.acting(clips(config, gpus))
         batch = _batch(config.trainer.batch_size, shape)
-        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+        with _autocast_of_cuda() if half else nullcontext():
             saved = activations(model.train(), lambda: model(batch))
         counts = count(model)
         zero2, fsdp2 = (_gathered(model, HALF if half else FLOAT, at_once) for at_once in (None, 2))
@@ -195,6 +196,22 @@ def _fake() -> Iterator[None]:
         warnings.catch_warnings(),
     ):
         warnings.filterwarnings("ignore", "Accessing the data pointer of FakeTensor")  # copies of a layer do
+        yield
+
+
+@contextmanager
+def _autocast_of_cuda() -> Iterator[None]:
+    """bf16 autocast with what a GPU computes in float32 and a CPU does not: norms and interpolations, whose inputs are
+    kept for the backward pass (torch/include/ATen/autocast_mode.h).
+    """
+
+    def widened(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        return lambda inputs, *others, **named: function(inputs.float(), *others, **named)
+
+    with ExitStack() as stack:
+        for name in ("group_norm", "layer_norm", "interpolate"):
+            stack.enter_context(_replaced(F, name, widened(getattr(F, name))))
+        stack.enter_context(torch.autocast("cpu", torch.bfloat16))
         yield
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
 from vidpara.config import OptimizerConfig
+from vidpara.models.layout import use_channels_last
 from vidpara.training.optimizer import (
     ParamGroup,
     build_optimizer,
@@ -16,6 +18,7 @@ from vidpara.training.optimizer import (
     lr_at,
     optimizer_tensors,
 )
+from vidpara.training.tensor_files import ALONE, store, stored
 
 CONFIG = OptimizerConfig(lr=2.0, warmup=4, decay="cosine")
 
@@ -56,13 +59,41 @@ def test_every_trainable_parameter_is_in_exactly_one_group():
     build_optimizer(model, [weight], OptimizerConfig())
 
 
-def test_moments_in_eight_bits_survive_a_checkpoint():
+def test_moments_lie_in_memory_as_their_parameters_do_after_a_checkpoint_too():
+    """A fused update takes both for equally laid out; files hold all tensors row by row."""
+
+    def made() -> tuple[nn.Module, torch.optim.Optimizer]:
+        torch.manual_seed(0)
+        model = nn.Conv2d(8, 16, 3)
+        use_channels_last(model)
+        group = ParamGroup("all", list(model.parameters()), 1e-2)
+        return model, build_optimizer(model, [group], OptimizerConfig(lr=1e-2))
+
+    def steps(model: nn.Module, optimizer: torch.optim.Optimizer, first: int) -> None:
+        for index in range(first, first + 3):
+            generator = torch.Generator().manual_seed(index)
+            model(torch.randn(2, 8, 6, 6, generator=generator)).square().mean().backward()
+            optimizer.step()
+            optimizer.zero_grad()
+
+    whole, moved, fresh = made(), made(), made()
+    for each in (whole, moved):
+        steps(*each, 0)
+    stored = {name: value.contiguous() for name, value in optimizer_tensors(*moved).items()}
+    fresh[0].load_state_dict(moved[0].state_dict())
+    load_optimizer_tensors(*fresh, stored)
+    for each in (whole, fresh):
+        steps(*each, 3)
+    assert torch.equal(whole[0].weight, fresh[0].weight)
+
+
+def test_moments_in_eight_bits_survive_a_checkpoint(tmp_path: Path):
     pytest.importorskip("bitsandbytes")
     config = OptimizerConfig(kind="adamw8bit", lr=1e-2)
 
     def made() -> tuple[nn.Module, torch.optim.Optimizer]:
         torch.manual_seed(0)
-        model = nn.Linear(128, 64)
+        model = nn.Sequential(nn.Linear(128, 64), nn.Linear(64, 128))  # two that share the table of codes
         return model, build_optimizer(model, [ParamGroup("all", list(model.parameters()), 1e-2)], config)
 
     def steps(model: nn.Module, optimizer: torch.optim.Optimizer, count: int) -> None:
@@ -77,10 +108,13 @@ def test_moments_in_eight_bits_survive_a_checkpoint():
     steps(*whole, 3)
     steps(*moved, 3)
     tensors = optimizer_tensors(*moved)
-    assert tensors["weight/state1"].dtype == torch.uint8
+    assert tensors["0.weight/state1"].dtype == torch.uint8
+    store(tmp_path, "optimizer", tensors, ALONE)
+    tensors = dict(stored(tmp_path, "optimizer", 1))
     fresh = made()
     fresh[0].load_state_dict(moved[0].state_dict())
     load_optimizer_tensors(*fresh, tensors)
     steps(*whole, 2)
     steps(*fresh, 2)
-    assert torch.equal(whole[0].weight, fresh[0].weight)
+    whole_weights, weights = ([*made[0].parameters()] for made in (whole, fresh))
+    assert all(torch.equal(a, b) for a, b in zip(whole_weights, weights, strict=True))

@@ -24,7 +24,8 @@ from vidpara.policy import Policy, VideoPolicy
 from vidpara.types import ActionChunk, Batch, Camera, Float, Tensor
 
 STRIPS = 3
-BATCH = 16
+BATCH = 4
+"""Clips at a time: what an evaluation takes comes on top of a training's moments and gradients."""
 
 
 class ActionErrors:

@@ -15,10 +15,15 @@ PARALLEL = 1e-3
 """Sine of the smallest angle between a ray and the plane at which they still count as meeting in a point."""
 
 
+def inverse(matrix: Float[Tensor, "*b n n"]) -> Float[Tensor, "*b n n"]:
+    """Without a look at whether there is one, for which the host would wait for a GPU: cameras are checked before."""
+    return torch.linalg.inv_ex(matrix).inverse
+
+
 @full_precision
 def project(position: Float[Tensor, "*#b 3"], camera: Camera) -> Float[Tensor, "*#b 2"]:
     """Pixel (u, v) of a world point (metres). Points behind the camera give NaN, never a plausible pixel."""
-    in_camera = transform(torch.linalg.inv(camera.world_from_camera), position)
+    in_camera = transform(inverse(camera.world_from_camera), position)
     homogeneous = einsum(camera.intrinsics, in_camera, "... i j, ... j -> ... i")
     depth = homogeneous[..., 2:]
     return torch.where(depth > 0, homogeneous[..., :2] / depth, torch.nan)
@@ -56,7 +61,7 @@ def meets(pixel: Float[Tensor, "*#b 2"], height: Float[Tensor, "*#b"], camera: C
 def rays(pixel: Float[Tensor, "*#b 2"], camera: Camera) -> Float[Tensor, "*#b 3"]:
     """Unit direction (world) of the ray through each pixel."""
     homogeneous = torch.cat([pixel, torch.ones_like(pixel[..., :1])], dim=-1)
-    in_camera = einsum(torch.linalg.inv(camera.intrinsics), homogeneous, "... i j, ... j -> ... i")
+    in_camera = einsum(inverse(camera.intrinsics), homogeneous, "... i j, ... j -> ... i")
     return F.normalize(
         einsum(camera.world_from_camera[..., :3, :3], in_camera, "... i j, ... j -> ... i"), dim=-1
     )

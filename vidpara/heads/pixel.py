@@ -34,6 +34,15 @@ class PixelHead(nn.Module):
         self.image_size = workspace.image_size
         self.heights = Bins(workspace.low[2], workspace.high[2], config.height_bins)
         self.register_buffer("home", torch.tensor(workspace.home), persistent=False)
+        (rows, columns), (height, width) = config.grid, workspace.image_size
+        # Of (column, row) and (u, v). Made anew at every use, constants would have the host wait for a GPU.
+        self.register_buffer(
+            "cells_a_pixel", torch.tensor([columns / width, rows / height]), persistent=False
+        )
+        self.register_buffer(
+            "pixels_a_cell", torch.tensor([width / columns, height / rows]), persistent=False
+        )
+        self.register_buffer("grid_scale", torch.tensor([2 / columns, 2 / rows]), persistent=False)
         self.lateral = nn.Conv2d(channels, config.width, 1)
         self.start_keypoint = nn.Linear(4 * FREQUENCIES, steps * config.width)
         self.start_state = nn.Linear(config.height_bins + OPENING_BINS.count, steps * config.width)
@@ -119,9 +128,7 @@ class PixelHead(nn.Module):
 
     def read_at(self, trunk: Tensor, cells: Float[Tensor, "b a 2"]) -> tuple[Tensor, Tensor]:
         """Gripper logits `b a k` and rotation logits `b a 3 k` at one cell (column, row) of each step's feature map."""
-        rows, columns = self.config.grid
-        scale = torch.tensor([2 / columns, 2 / rows], device=cells.device)
-        where = ((cells + 0.5) * scale - 1).flatten(0, 1)[:, None, None]
+        where = ((cells + 0.5) * self.grid_scale - 1).flatten(0, 1)[:, None, None]
         at_pixel = F.grid_sample(
             trunk.flatten(0, 1).float(), where, padding_mode="border", align_corners=False
         )
@@ -132,9 +139,7 @@ class PixelHead(nn.Module):
 
     def to_cell(self, pixel: Float[Tensor, "*b 2"]) -> Float[Tensor, "*b 2"]:
         """Image pixel (u, v) -> continuous grid cell (column, row); whole numbers are cell centres."""
-        rows, columns = self.config.grid
-        height, width = self.image_size
-        return pixel * torch.tensor([columns / width, rows / height], device=pixel.device) - 0.5
+        return pixel * self.cells_a_pixel - 0.5
 
     def cell_centers(self) -> Float[Tensor, "h w 2"]:
         """(column, row) of every cell."""
@@ -153,9 +158,7 @@ class PixelHead(nn.Module):
 
     def to_pixel(self, cell: Float[Tensor, "*b 2"]) -> Float[Tensor, "*b 2"]:
         """Inverse of `to_cell`."""
-        rows, columns = self.config.grid
-        height, width = self.image_size
-        return (cell + 0.5) * torch.tensor([width / columns, height / rows], device=cell.device)
+        return (cell + 0.5) * self.pixels_a_cell
 
 
 def fourier(offset: Float[Tensor, "*b 2"]) -> Float[Tensor, "*b f"]:

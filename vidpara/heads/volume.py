@@ -40,8 +40,7 @@ def volume_loss(
     softmax over bins at the target pixels.
     """
     bins, rows, columns = logits.shape[-3:]
-    limit = torch.tensor([bins - 1, rows - 1, columns - 1], device=logits.device)
-    k, v, u = target.index.clamp_min(0).minimum(limit).unbind(-1)
+    k, v, u = (i.clamp(0, n - 1) for i, n in zip(target.index.unbind(-1), (bins, rows, columns), strict=True))
     flat = logits.float().flatten(-3)
     at_target = flat.gather(-1, (k * rows + v) * columns + u)
     if kind == "joint":

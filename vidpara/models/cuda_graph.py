@@ -36,6 +36,8 @@ class Replayed:
             raise UserError("a CUDA graph needs a CUDA device, and there is none; set --cuda_graph False")
         self._run = run
         self._recorded: dict[tuple[torch.Size, ...], Recorded] = {}
+        self._pool = torch.cuda.graph_pool_handle()
+        """One for all shapes, since only one graph's output is needed at a time."""
 
     @torch.no_grad()
     def __call__(self, *inputs: Tensor) -> Any:
@@ -56,6 +58,6 @@ class Replayed:
                 self._run(*inputs)
         torch.cuda.current_stream().wait_stream(aside)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
+        with torch.cuda.graph(graph, pool=self._pool):
             output = self._run(*inputs)
         return Recorded(graph, inputs, output)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor
 from torch.distributed.tensor import DTensor, distribute_tensor
 
@@ -14,11 +15,13 @@ def whole(tensor: Tensor) -> Tensor:
 
 
 def like(value: Tensor, divided: Tensor) -> Tensor:
-    """This process's part of `value`, divided as `divided` is."""
-    value = value.to(divided.device)
+    """This process's part of `value`, divided as `divided` is, of the same shape; whole it has the same strides.
+
+    Fused optimizers take a parameter and its moments for equally laid out, or refuse them.
+    """
     if not isinstance(divided, DTensor):
-        return value
-    return distribute_tensor(value, divided.device_mesh, divided.placements)
+        return torch.empty_like(divided, dtype=value.dtype).copy_(value)
+    return distribute_tensor(value.to(divided.device), divided.device_mesh, divided.placements)
 
 
 def all_whole(tensors: Mapping[str, Tensor], keep: bool) -> dict[str, Tensor]:

@@ -16,6 +16,7 @@ from accelerate import Accelerator
 from accelerate.optimizer import AcceleratedOptimizer
 from accelerate.utils import send_to_device
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
@@ -134,8 +135,15 @@ class Loop:
                     limit = self.optimizer.clip_norm or math.inf
                     grad_norm = whole(cast(Tensor, accelerator.clip_grad_norm_(parameters, limit)))
                 self.stepper.step()
-                self.stepper.zero_grad()
+                self.stepper.zero_grad(set_to_none=not self._in_buckets)
         return summed / self.config.accumulate, grad_norm
+
+    @property
+    def _in_buckets(self) -> bool:
+        """Whether gradients stay in DDP's buckets: without them the micro-steps that exchange nothing would make anew
+        what the buckets hold, beside them.
+        """
+        return isinstance(self.wrapped, DistributedDataParallel) and self.config.accumulate > 1
 
     def _log(self, record: StepRecord, samples_per_second: float, bar: tqdm) -> None:
         loss = self.state.weights.plain(record.losses)

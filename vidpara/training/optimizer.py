@@ -97,9 +97,12 @@ def set_lr(optimizer: torch.optim.Optimizer, step: int, steps: int, config: Opti
 
 
 def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """The optimizer's state as flat tensors named PARAMETER/STATE, ready for safetensors."""
+    """The optimizer's state as flat tensors named PARAMETER/STATE, ready for safetensors.
+
+    bitsandbytes' table of codes (`qmap`) is one tensor for all parameters, which safetensors refuses; each gets a copy.
+    """
     return {
-        f"{name}/{key}": torch.as_tensor(value)
+        f"{name}/{key}": value.clone() if key.startswith("qmap") else torch.as_tensor(value)
         for name, parameter in _trainable(model)
         for key, value in optimizer.state.get(parameter, {}).items()
     }

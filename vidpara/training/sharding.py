@@ -81,7 +81,12 @@ def shard(
 
     With `half` the layers' weights are gathered in bf16, which halves the traffic; the divided ones stay float32.
     Inputs keep their precision, because a batch also holds cameras.
+
+    Raises:
+        UserError: weights lie in another order than row by row, which FSDP2 does not divide.
     """
+    if not all(parameter.is_contiguous() for parameter in model.parameters()):
+        raise UserError("unet.channels_last does not go with divided weights (FSDP2); leave it out")
     # diffusers' layers end in a reshape. Nothing adds to their outputs in place; gradients are those of whole weights.
     warnings.filterwarnings("ignore", "FSDP2-wrapped module .* returned a view tensor")
     mesh = init_device_mesh(device.type, (torch.distributed.get_world_size(),))
