@@ -22,7 +22,6 @@ from typing import Any
 
 import diffusers
 import torch
-from torch.utils._pytree import tree_map
 
 from benchmarks import full_size, policies
 from benchmarks.full_size import DEVICE, SIZES, SMALL, autocast, build, flops, inputs
@@ -34,7 +33,6 @@ from vidpara.models.cuda_graph import Replayed
 from vidpara.models.layout import use_channels_last
 from vidpara.models.saved import activations
 from vidpara.training.ema import Ema
-from vidpara.types import Observation
 
 BUDGET = 470.0
 """Seconds by which the last row should end."""
@@ -158,10 +156,7 @@ def latency(size: str) -> Iterator[dict[str, Any]]:
     """A policy's whole look at batch 1, from the image to the action chunk: autoencoder, image encoder, the UNet to the
     last tap, head; and after 15 denoising forwards.
     """
-    seen, repeats = (
-        Observation(*(tree_map(lambda x: x.to(DEVICE), policies.observation()))),
-        3 if SMALL else 30,
-    )
+    seen, repeats = policies.observation().to(DEVICE), 3 if SMALL else 30
     modes = {"float32": (), "bf16": ("halve",), "bf16, graph": ("halve", "replay")}
     for mode, asked in modes.items():
         row: dict[str, Any] = {"size": size, "mode": mode}

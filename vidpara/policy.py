@@ -19,7 +19,7 @@ from vidpara.models.checkpointing import layers
 from vidpara.models.cuda_graph import Replayed
 from vidpara.models.diffusion import denoising_loss, noise_levels, sample_sigma
 from vidpara.models.dinov3 import ImageModel
-from vidpara.models.svd import VideoModel
+from vidpara.models.svd import VideoModel, of_both
 from vidpara.types import ActionChunk, Batch, Camera, Features, Float, Observation, Part, RobotState, Tensor
 
 Head = PixelHead | RegressionHead | ACTHead
@@ -180,7 +180,7 @@ class VideoPolicy(Policy):
                 "actions and one for the video: set --trainer.accumulate 2 (or --trainer.batch_size, or more "
                 "processes), or --policy.action_fraction 1"
             )
-        return min(max(1, round(count * self.config.action_fraction)), count - 1)
+        return of_both(count, self.config.action_fraction)
 
     def _freeze_above_last_tap(self) -> None:
         """What never runs gets no gradient; freezing it says so to DDP and the optimizer."""

@@ -213,7 +213,7 @@ def answer(policy: Actor, device: torch.device, looks: Sequence[Look]) -> list[A
     groups = [[look] for look in looks] if device.type == "cpu" or not looks else [looks]
     chunks: list[ActionChunk] = []
     for group in groups:
-        observation = _stack([look.observation for look in group], device)
+        observation = _stack([look.observation for look in group]).to(device)
         with torch.inference_mode():
             batched = ActionChunk(*(field.float().cpu() for field in policy.act(observation)))
         chunks += [ActionChunk(*(field[i].clone() for field in batched)) for i in range(len(group))]
@@ -269,10 +269,10 @@ def _as_told(seen: Observation, job: Job) -> Observation:
     return seen._replace(camera=turned(seen.camera, unit, job.camera_error))
 
 
-def _stack(observations: Sequence[Observation], device: torch.device) -> Observation:
+def _stack(observations: Sequence[Observation]) -> Observation:
     def batch(*fields: Any) -> Any:
         if isinstance(fields[0], torch.Tensor):
-            return torch.stack(fields).to(device)
+            return torch.stack(fields)
         return type(fields[0])(*(batch(*parts) for parts in zip(*fields, strict=True)))
 
     return batch(*observations)

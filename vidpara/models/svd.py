@@ -28,6 +28,11 @@ class LastTapReached(Exception):  # noqa: N818 - not an error
     """Leaves the UNet's forward once nothing that follows is needed."""
 
 
+def of_both(count: int, share: float) -> int:
+    """How many of `count` clips are of the first of two kinds: about this share, and at least one of each kind."""
+    return min(max(1, round(count * share)), count - 1)
+
+
 class VideoModel(nn.Module):
     """SVD's UNet with EDM preconditioning. `losses = model(batch)` is stage one."""
 
@@ -56,8 +61,7 @@ class VideoModel(nn.Module):
 
     def _blank(self, count: int) -> int:
         share = self.diffusion.blank
-        rounded = round(count * share)
-        return min(max(1, rounded), count - 1) if 0 < share < 1 else rounded
+        return of_both(count, share) if 0 < share < 1 else round(count * share)
 
     def forward(self, batch: Batch, part: Part | None = None) -> dict[str, Tensor]:
         """Denoising loss at log-normal noise levels, with SVD's noise on the conditioning frame.
