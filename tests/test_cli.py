@@ -19,7 +19,7 @@ from vidpara import cli, config
 from vidpara.cli import UserError
 from vidpara.config import CollectConfig, EvaluateConfig, TrainPolicyConfig, TrainVideoConfig
 from vidpara.config.bounds import BOUNDS
-from vidpara.config.groups import HOW
+from vidpara.config.groups import HOW, RETIRED
 from vidpara.evaluation.episode_log import EXTENT
 from vidpara.experiment.keys import BY_CONTENT
 from vidpara.training.checkpoint import LENGTH
@@ -366,6 +366,13 @@ def test_every_number_has_bounds_or_needs_none():
 
 def test_settings_that_do_not_count_are_settings():
     assert known_settings() >= HOW | LENGTH | EXTENT | BY_CONTENT
+
+
+def test_a_file_of_an_earlier_version_may_hold_a_retired_setting(tmp_path):
+    assert not RETIRED & known_settings()
+    older = tmp_path / "config.yaml"
+    older.write_text("policy:\n  head: {loss: factored, width: 48}\n")
+    assert cli.load(TrainPolicyConfig, [str(older)]).policy.head.width == 48
 
 
 def known_settings() -> set[str]:

@@ -30,6 +30,7 @@ import yaml
 
 from vidpara import config as settings
 from vidpara.config.bounds import BOUNDS
+from vidpara.config.groups import RETIRED
 
 C = TypeVar("C")
 
@@ -217,6 +218,8 @@ def _read(path: Path, accepted: Set[str], includers: tuple[Path, ...] = ()) -> I
         shared = accepted | _keys_of_all_stages()  # an overlay may be included, too
         yield from _read(path.parent / str(parent), shared, (*includers, path.resolve()))
     for key, value in flatten(tree).items():
+        if key in RETIRED:
+            continue
         if key not in accepted:
             raise UserError(f"{path}: unknown key '{key}'{nearest(key, accepted)}")
         yield key, value

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -118,6 +119,11 @@ def test_points_behind_the_camera_have_no_pixel():
     assert inside(pixels, int(SIZE), int(SIZE)).tolist() == [False, False, True]
 
 
+def test_a_point_beside_the_camera_has_no_pixel():
+    level = Camera(torch.tensor([[100.0, 0.0, 64.0], [0.0, 100.0, 64.0], [0.0, 0.0, 1.0]]), torch.eye(4))
+    assert project(torch.tensor([1.0, 0.0, 0.0]), level).isnan().all()
+
+
 def test_inside_takes_the_first_edge_and_not_the_last():
     pixels = torch.tensor([[0.0, 0.0], [15.99, 7.99], [16.0, 0.0], [0.0, 8.0], [-0.01, 0.0]])
     assert inside(pixels, height=8, width=16).tolist() == [True, True, False, False, False]
@@ -194,6 +200,11 @@ def test_a_projected_point_stays_on_its_content_when_resized(size: tuple[int, in
     assert torch.equal(follows.world_from_camera, camera.world_from_camera)
 
 
+def test_images_of_the_size_that_is_asked_for_are_not_copied():
+    images = torch.zeros(2, 30, 40, 3, dtype=torch.uint8)
+    assert resize_images(images, (30, 40)) is images
+
+
 @pytest.mark.parametrize("by", [(0, 0), (3, -7), (-16, 16)])
 def test_a_projected_point_stays_on_its_content_when_moved(by: tuple[int, int]):
     camera = looking_at(torch.tensor([0.7, 0.0, 1.6]), torch.tensor([0.0, 0.0, 0.9]))
@@ -203,7 +214,7 @@ def test_a_projected_point_stays_on_its_content_when_moved(by: tuple[int, int]):
 
 
 def test_a_turned_camera_looks_elsewhere_by_its_degrees_from_the_same_place():
-    axis = torch.tensor([0.6, 0.8, 0.0])
+    axis = np.array([0.6, 0.8, 0.0])
     true = looking_at(torch.tensor([1.0, 0.2, 1.6]), torch.tensor([0.1, -0.1, 0.9]))
     told = turned(true, axis, 5.0)
     assert torch.equal(told.world_from_camera[:3, 3], true.world_from_camera[:3, 3])
@@ -211,7 +222,15 @@ def test_a_turned_camera_looks_elsewhere_by_its_degrees_from_the_same_place():
     torch.testing.assert_close(after @ after.T, torch.eye(3), atol=1e-6, rtol=0)
     cosine = (torch.trace(before.T @ after) - 1) / 2
     assert math.degrees(math.acos(cosine)) == pytest.approx(5.0, abs=1e-3)
-    torch.testing.assert_close(before.T @ after @ axis, axis, atol=1e-6, rtol=0)
+    about = torch.from_numpy(axis).float()
+    torch.testing.assert_close(before.T @ after @ about, about, atol=1e-6, rtol=0)
+
+
+def test_a_camera_turned_about_its_downward_axis_looks_to_its_right():
+    true = looking_at(torch.tensor([1.0, 0.2, 1.6]), torch.tensor([0.1, -0.1, 0.9]))
+    right, _, forward = true.world_from_camera[:3, :3].unbind(-1)
+    told = turned(true, np.array([0.0, 1.0, 0.0]), 30.0).world_from_camera[:3, 2]
+    torch.testing.assert_close(told, 0.5 * right + math.sqrt(0.75) * forward, atol=1e-6, rtol=0)
 
 
 @given(cameras(), st.integers(-40, 40), st.integers(-40, 40))

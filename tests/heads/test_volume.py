@@ -44,21 +44,28 @@ def test_hard_targets_are_one_cell():
     assert cells.index[0, 0, cells.weight[0, 0].argmax()].tolist() == [1, 4, 2]
 
 
-@pytest.mark.parametrize("kind", ["joint", "factored"])
-def test_the_loss_equals_pytorchs_cross_entropy_for_a_hard_target(kind):
+def test_the_loss_equals_pytorchs_cross_entropy_for_a_hard_target():
     logits = torch.randn(1, 1, BINS, ROWS, COLUMNS)
-    loss = volume_loss(logits, target(2, 3, 1, hard=True), kind)
+    loss = volume_loss(logits, target(2, 3, 1, hard=True))
     joint = torch.nn.functional.cross_entropy(logits.flatten(1), torch.tensor([(1 * ROWS + 3) * COLUMNS + 2]))
-    # p(pixel) p(bin | pixel) = p(pixel, bin): both forms are the same number, so the factored one is checked by parts
     assert loss.item() == pytest.approx(joint.item(), abs=1e-5)
 
 
-@pytest.mark.parametrize("kind", ["joint", "factored"])
-def test_gradient_descent_on_the_logits_reaches_the_target(kind):
+def test_the_loss_is_that_of_the_pixel_and_of_the_height_there():
+    logits = torch.randn(1, 1, BINS, ROWS, COLUMNS)
+    bin_, row, column = 2, 3, 1
+    of_pixels = logits[0, 0].logsumexp(0).flatten()
+    pixel = torch.nn.functional.cross_entropy(of_pixels, torch.tensor(row * COLUMNS + column))
+    height = torch.nn.functional.cross_entropy(logits[0, 0, :, row, column], torch.tensor(bin_))
+    loss = volume_loss(logits, target(column, row, bin_, hard=True))
+    assert loss.item() == pytest.approx((pixel + height).item(), abs=1e-5)
+
+
+def test_gradient_descent_on_the_logits_reaches_the_target():
     logits = torch.zeros(1, 1, BINS, ROWS, COLUMNS, requires_grad=True)
     cells = target(2.25, 4.5, 3.75)
     for _ in range(1000):
-        (gradient,) = torch.autograd.grad(volume_loss(logits, cells, kind).sum(), logits)
+        (gradient,) = torch.autograd.grad(volume_loss(logits, cells).sum(), logits)
         logits = (logits - 2 * gradient).detach().requires_grad_()
     probability = logits.flatten(-3).softmax(-1).view_as(logits)
     assert local_mean(probability, peak(logits))[0, 0].tolist() == pytest.approx([3.75, 4.5, 2.25], abs=0.05)

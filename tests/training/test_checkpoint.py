@@ -135,5 +135,9 @@ def test_a_setting_newer_than_the_checkpoint_had_its_default(tmp_path: Path):
         checkpoint.check_config(tmp_path, CONFIG, newer.replace("10.0", "2.0"), defaults=newer)
 
 
+def test_a_checkpoint_may_hold_a_retired_setting(tmp_path: Path):
+    checkpoint.check_config(tmp_path, f"{CONFIG}policy:\n  head: {{loss: joint}}\n", CONFIG)
+
+
 def test_length_and_place_of_a_run_may_change(tmp_path: Path):
     checkpoint.check_config(tmp_path, CONFIG, CONFIG.replace("steps: 10", "steps: 20").replace("runs/a", "b"))

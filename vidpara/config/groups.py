@@ -11,6 +11,10 @@ HOW = frozenset({
 """Where and how a stage runs and what it shows. A command that goes on with what another one began may give others, and
 an experiment takes a step for the same one whatever they are."""
 
+RETIRED = frozenset({"policy.head.loss"})
+"""Settings that earlier versions had and that made no difference: where a run's own file still has one, it is passed
+over."""
+
 SEEN = (
     "data.clip.frames", "data.clip.stride", "data.fps", "autoencoder.kind", "image_encoder.kind",
     "diffusion.sigma_max", "diffusion.fps", "diffusion.motion_bucket",

@@ -117,8 +117,6 @@ class HeadConfig:
     """Channels of the head's convolutions and MLPs."""
     layers: int = 2
     """3 x 3 convolutions between the features and the volume."""
-    loss: Literal["joint", "factored"] = "joint"
-    """`joint`: one softmax over bins x pixels. `factored`: pixel softmax, then height softmax at the true pixel."""
     targets: Literal["soft", "hard"] = "soft"
     decode: Literal["local_mean", "argmax"] = "local_mean"
     """The best cell and the best angles, or the mean over their neighbours, which lies between bins."""

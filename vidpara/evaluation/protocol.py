@@ -265,8 +265,7 @@ def _as_told(seen: Observation, job: Job) -> Observation:
     if not job.camera_error:
         return seen
     axis = np.random.default_rng([job.start.seed, 3]).standard_normal(3)
-    unit = torch.tensor(axis / np.linalg.norm(axis), dtype=torch.float32)
-    return seen._replace(camera=turned(seen.camera, unit, job.camera_error))
+    return seen._replace(camera=turned(seen.camera, axis / np.linalg.norm(axis), job.camera_error))
 
 
 def _stack(observations: Sequence[Observation]) -> Observation:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from einops import einsum
+from scipy.spatial.transform import Rotation
 
 from vidpara.geometry.precision import full_precision
 from vidpara.types import Camera, Float, Tensor, UInt8
@@ -74,16 +76,11 @@ def transform(a_from_b: Float[Tensor, "*#b 4 4"], point_b: Float[Tensor, "*#b 3"
 
 
 @full_precision
-def turned(camera: Camera, axis: Float[Tensor, "3"], degrees: float) -> Camera:
-    """The camera turned about `axis` (a unit vector in its own frame) through its centre: a calibration that is wrong.
-
-    Rodrigues' formula.
-    """
-    angle = math.radians(degrees)
-    cross = torch.linalg.cross(axis.expand(3, 3), torch.eye(3), dim=-1).T.to(camera.world_from_camera)
-    rotation = torch.eye(3).to(cross) + math.sin(angle) * cross + (1 - math.cos(angle)) * cross @ cross
+def turned(camera: Camera, axis: Float[np.ndarray, "3"], degrees: float) -> Camera:
+    """The camera turned about `axis` (a unit vector in its frame) through its centre: a calibration that is wrong."""
+    turn = Rotation.from_rotvec(math.radians(degrees) * axis).as_matrix()
     pose = camera.world_from_camera.clone()
-    pose[..., :3, :3] = pose[..., :3, :3] @ rotation
+    pose[..., :3, :3] = pose[..., :3, :3] @ torch.from_numpy(turn).to(pose)
     return camera._replace(world_from_camera=pose)
 
 

@@ -69,7 +69,7 @@ class PixelHead(nn.Module):
         gripper_bins = Bins(0.0, 1.0, self.config.gripper_bins)
         hard = self.config.targets == "hard"
         each = {
-            "volume": volume_loss(self.logits(trunk), soft_cells(cells, height, hard), self.config.loss),
+            "volume": volume_loss(self.logits(trunk), soft_cells(cells, height, hard)),
             "gripper": bin_loss(grip, gripper_bins.coordinate(actions.gripper), hard),
             "rotation": angle_loss(turn, angles, hard).sum(-1),
         }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 
@@ -31,24 +31,17 @@ def soft_cells(cell: Float[Tensor, "*b 2"], height: Float[Tensor, "*b"], hard: b
     return SoftCells(low.long()[..., None, :] + corner, weight)
 
 
-def volume_loss(
-    logits: Float[Tensor, "b a k h w"], target: SoftCells, kind: Literal["joint", "factored"] = "joint"
-) -> Float[Tensor, "b a"]:
-    """Cross-entropy of each step's volume against its soft target.
+def volume_loss(logits: Float[Tensor, "b a k h w"], target: SoftCells) -> Float[Tensor, "b a"]:
+    """Cross-entropy of each step's volume, one softmax over all bins and pixels, against its soft target.
 
-    `joint`: one softmax over all bins and pixels. `factored`: softmax over pixels (of the log-sum over bins) plus
-    softmax over bins at the target pixels.
+    It is also that of a softmax over pixels (of the log-sum over bins) plus one over bins at the target's pixels:
+    p(pixel) p(bin | pixel) is p(pixel, bin).
     """
     bins, rows, columns = logits.shape[-3:]
     k, v, u = (i.clamp(0, n - 1) for i, n in zip(target.index.unbind(-1), (bins, rows, columns), strict=True))
     flat = logits.float().flatten(-3)
     at_target = flat.gather(-1, (k * rows + v) * columns + u)
-    if kind == "joint":
-        return flat.logsumexp(-1) - (target.weight * at_target).sum(-1)
-    pixels = logits.float().logsumexp(-3).flatten(-2)
-    at_pixel = pixels.gather(-1, v * columns + u)
-    pixel_loss = pixels.logsumexp(-1) - (target.weight * at_pixel).sum(-1)
-    return pixel_loss + (target.weight * (at_pixel - at_target)).sum(-1)
+    return flat.logsumexp(-1) - (target.weight * at_target).sum(-1)
 
 
 def peak(logits: Float[Tensor, "b a k h w"]) -> Int[Tensor, "b a 3"]:

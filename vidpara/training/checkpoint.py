@@ -21,7 +21,7 @@ from torch import Tensor
 
 from vidpara import cli
 from vidpara.cli import UserError
-from vidpara.config.groups import HOW
+from vidpara.config.groups import HOW, RETIRED
 from vidpara.files import sync
 from vidpara.training.tensor_files import ALONE, Writer, store, stored
 
@@ -134,7 +134,8 @@ def check_config(
     differing = [
         f"{key} (was {old.get(key, 'absent')}, now {new.get(key, 'absent')})"
         for key in sorted(old.keys() | new.keys())
-        if key not in HOW | LENGTH | free and (key in old, old.get(key)) != (key in new, new.get(key))
+        if key not in HOW | LENGTH | RETIRED | free
+        and (key in old, old.get(key)) != (key in new, new.get(key))
     ]
     if differing:
         raise UserError(
