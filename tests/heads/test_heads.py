@@ -105,6 +105,21 @@ def test_a_mean_over_both_sides_of_the_horizon_is_no_point():
     assert chunk.position.isfinite().all()
 
 
+@pytest.mark.parametrize(("decode", "column"), [("argmax", 20.0), ("local_mean", 20.4)])
+def test_a_point_is_the_best_cells_centre_or_the_mean_around_it(decode, column):
+    features, start, _ = example()
+    config = HeadConfig(grid=(24, 32), height_bins=16, width=32, decode=decode)
+    head = build_head(config, CHANNELS, A, SPACE).eval()
+    probability = torch.full((16, 24, 32), 1e-9)
+    probability[7, 10, 20], probability[7, 10, 21] = 0.6, 0.4
+    head.logits = lambda trunk: probability.log().expand(B, A, -1, -1, -1)
+    with torch.no_grad():
+        position = head.act(features, start, camera()).position
+    cells = head.to_cell(project(position, Camera(*(matrix[:, None] for matrix in camera()))))
+    torch.testing.assert_close(cells, torch.tensor([column, 10.0]).expand(B, A, 2), atol=1e-3, rtol=0)
+    torch.testing.assert_close(position[..., 2], head.heights.centers()[7].expand(B, A))
+
+
 def test_cells_and_pixels_are_inverse_and_respect_the_aspect():
     head = build_head(HeadConfig(grid=(24, 32)), CHANNELS, A, SPACE)
     pixel = torch.rand(10, 2) * torch.tensor([128.0, 96.0])

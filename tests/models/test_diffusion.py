@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from diffusers import EulerDiscreteScheduler
 
 from vidpara.config import DiffusionConfig
-from vidpara.models.diffusion import denoising_loss, noise_levels, precondition, scheduler
+from vidpara.models.diffusion import denoising_loss, noise_levels, precondition, sample_sigma, scheduler
 
 
 def test_preconditioning_agrees_with_diffusers_input_scaling_and_v_prediction():
@@ -52,6 +53,15 @@ def test_a_perfect_network_has_no_loss():
     noisy = clean + level * torch.randn_like(clean)
     c = precondition(level)
     assert denoising_loss((clean - c.skip * noisy) / c.out, noisy, clean, sigma).max() < 1e-9
+
+
+def test_training_noise_is_log_normal():
+    torch.manual_seed(0)
+    drawn = sample_sigma(
+        20000, DiffusionConfig(log_sigma_mean=0.7, log_sigma_std=1.6), torch.device("cpu")
+    ).log()
+    assert drawn.mean().item() == pytest.approx(0.7, abs=0.05)
+    assert drawn.std().item() == pytest.approx(1.6, abs=0.05)
 
 
 def test_noise_levels_fall_from_the_top_to_where_the_head_reads():
