@@ -71,6 +71,14 @@ def test_what_differs_in_another_setting_is_a_line_of_its_own():
     assert [line.get_label() for line in place.containers] == ["noise, left", "noise, right"]
 
 
+@pytest.mark.parametrize("length", [1, 40, 90])
+def test_a_legend_stays_within_its_figure(length: int):
+    figure = study.by_setting([cell(str(n) * length, 4, n) for n in range(6)], "data.demos")
+    figure.draw_without_rendering()
+    (legend,) = figure.legends
+    assert legend.get_window_extent().x1 <= figure.bbox.x1
+
+
 def measured(denoising_steps: int, error: float, look: float) -> Cell:
     """A cell of which the evaluation measured the plan's error (metres) and the time of a look (seconds)."""
     found = cell("noise", 240, 9)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import matplotlib
@@ -40,6 +40,8 @@ UNITS = {
 HIDDEN = re.compile(r"(_lr|/lr|grad_norm|samples_per_second)$")
 COLUMNS, WIDTH, HEIGHT = 3, 3.3, 2.25
 MAPS = 4
+LETTERS = 120
+"""Of one point, in an inch of a legend."""
 FOLLOW = 15
 Axis = Literal["steps", "minutes"]
 
@@ -56,6 +58,12 @@ def styles(names: Sequence[str]) -> dict[str, dict[str, Any]]:
     return {name: {"color": palette[name], "marker": markers[name]} for name in palette}
 
 
+def columns(figure: Figure, names: Iterable[str], most: int, size: float = 9) -> int:
+    """How many columns, `most` at the most, a legend of these names has room for in letters of `size` points."""
+    letters = figure.get_figwidth() * LETTERS / size
+    return max(1, min(most, int(letters / (max(map(len, names), default=0) + 8))))
+
+
 def curves(runs: Sequence[Run], axis: Axis, palette: Mapping[str, str]) -> Figure:
     """Small multiples, one panel a metric: training losses as lines, validation as lines with dots."""
     panels = _panels(runs)
@@ -68,7 +76,9 @@ def curves(runs: Sequence[Run], axis: Axis, palette: Mapping[str, str]) -> Figur
         for axes in list(figure.axes)[len(panels) :]:
             axes.set_axis_off()
         handles = [Line2D([], [], color=palette[run.name], label=run.name) for run in runs]
-        figure.legend(handles=handles, loc="outside upper left", ncols=min(6, len(runs)))
+        figure.legend(
+            handles=handles, loc="outside upper left", ncols=columns(figure, [run.name for run in runs], 6)
+        )
     return figure
 
 

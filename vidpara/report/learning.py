@@ -12,8 +12,6 @@ from vidpara.report.published import ERROR, SEED, Cell
 from vidpara.report.runs import Curve
 
 LINES = ("-", "--", ":", "-.")
-WIDE = 15
-"""Letters of a legend in an inch."""
 
 
 def known(cells: Sequence[Cell]) -> list[Cell]:
@@ -56,8 +54,7 @@ def learning(cells: Sequence[Cell]) -> Figure:
             axes.set(title=machine or "machine not recorded", xlabel=f"training time (minutes){included}")
         for axes in panels:
             axes.set_xlim(0, None)
-        longest = max(len(cell.name) for cell in chosen)
-        columns = max(1, int(figure.get_figwidth() * WIDE / (longest + 8)))
+        columns = figures.columns(figure, [cell.name for cell in chosen], len(chosen), size=8)
         figure.legend(loc="outside lower center", ncols=columns, fontsize=8)
     return figure
 

@@ -118,7 +118,8 @@ def by_setting(cells: Sequence[Cell], key: str) -> Figure:
             _tick(axes, sorted({value for by_value in lines.values() for value in by_value}))
             axes.set(xlabel=LABELS.get(key, key))
         handles, labels = place.get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside upper left", ncols=5)
+        columns = figures.columns(figure, lines, 5)
+        figure.legend(handles, labels, loc="outside upper left", ncols=columns)
     return figure
 
 
