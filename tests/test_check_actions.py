@@ -23,8 +23,8 @@ SAMPLES = Path(__file__).parent / "data/samples"
 NEAR, FAR = Apart(0.001, 0.003, 0.002, 0.001, 1.0), Apart(0.1, 0.3, 0.2, 0.001, 0.8)
 
 
-def found(path: Path, demos: int = 1) -> dict[str, Finding]:
-    config = DataConfig(rollouts=(path,))
+def found(path: Path, demos: int = 1, **settings) -> dict[str, Finding]:
+    config = DataConfig(rollouts=(path,), **settings)
     checks = check_actions(sources_of(config)[0], read_sources(config), demos)
     return {each.check: each for each in checks}
 
@@ -90,3 +90,23 @@ def test_states_that_are_no_numbers_are_an_error(tmp_path):
         demo.attrs["model_file"] = "<mujoco/>"
     finding = found(path)["replay"]
     assert finding.verdict == "error" and "states holds what is no number in row 0" in finding.found
+
+
+def test_commands_that_are_no_numbers_are_named_and_cost_the_others_nothing(tmp_path):
+    folder = Path(shutil.copytree(SAMPLES / "v3.0", tmp_path / "dataset"))
+    (file,) = (folder / "data").rglob("*.parquet")
+    columns = pq.read_table(file).to_pydict()
+    columns["action"][3][0] = float("nan")
+    pq.write_table(pa.table(columns), file)
+    findings = found(folder)
+    assert findings["commands"].verdict == "warning" and "1 of 2 episodes" in findings["commands"].found
+    assert findings["actions"].verdict == "ok"
+
+
+def test_a_row_without_a_command_costs_its_episode_alone(tmp_path):
+    folder = Path(shutil.copytree(SAMPLES / "v3.0", tmp_path / "dataset"))
+    (file,) = (folder / "data").rglob("*.parquet")
+    columns = pq.read_table(file).to_pydict()
+    columns["action"][3] = []
+    pq.write_table(pa.table(columns), file)
+    assert found(folder, on_error="skip")["actions"].verdict == "ok"

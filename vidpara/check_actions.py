@@ -27,6 +27,12 @@ def check_actions(source: Source, episodes: Sequence[Episode], demos: int) -> It
     if not labelled:
         return
     told = _commands(source, labelled)
+    if broken := [each.name for each, command in told if not np.isfinite(command).all()]:
+        found = (
+            f"{len(broken)} of {len(told)} episodes have commands that are not all numbers, first {broken[0]}"
+        )
+        yield Finding("commands", "warning", f"{found}; they are left out below", "mend or remove them")
+        told = [(each, command) for each, command in told if each.name not in broken]
     without = Finding("actions", "left out", "no command of three numbers or more for each of the poses")
     motions = [Motion(command[:, :3], each.position.double().numpy()) for each, command in told]
     yield actions(motions) if motions else without

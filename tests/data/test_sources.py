@@ -20,7 +20,7 @@ from vidpara.cli import UserError, dump, load
 from vidpara.config import CheckConfig, ClipConfig, DataConfig, LeRobotConfig
 from vidpara.data import lerobot
 from vidpara.data.clips import Clips
-from vidpara.data.episode import Episode
+from vidpara.data.episode import Episode, at_rate
 from vidpara.data.latents import cache_frames, to_float
 from vidpara.data.rollouts import read_actions
 from vidpara.data.sources import cache_folder, read_sources
@@ -409,3 +409,15 @@ def test_tasks_choose_episodes_by_their_instruction(tmp_path: Path):
     assert len(read_sources(replace(config, tasks=("push", "PULL")))) == len(read_sources(config))
     with pytest.raises(UserError, match=r"'lift' is in no .*there are: pull the line; push the line"):
         read_sources(replace(config, tasks=("push", "lift")))
+
+
+@pytest.mark.parametrize("fps", [10, 15, 30, 50])
+def test_times_of_single_precision_lose_no_frame(fps):
+    """LeRobot's timestamps are float32: at a dataset's own rate it is the same episode, at half of it half."""
+    whole = read(LEROBOT)[0]
+    for length in range(2, len(whole)):
+        times = (np.arange(length) / fps).astype(np.float32).astype(np.float64)
+        kept = ("position", "rotation", "opening", "gripper", "pixel", "in_view")
+        episode = replace(whole, times=times, **{name: getattr(whole, name)[:length] for name in kept})
+        assert at_rate(episode, fps) is episode
+        assert len(at_rate(episode, fps / 2)) == (length + 1) // 2

@@ -93,6 +93,23 @@ def write(file: Path, codec: str, options: dict[str, str], times: list[int] | No
     return file
 
 
+def trimmed(whole: Path, file: Path, first: int) -> Path:
+    """The video from its frame `first` on, not encoded anew: as `ffmpeg -ss ... -c copy` cuts it."""
+    with (
+        av.open(str(whole)) as source,
+        av.open(str(file), "w", options={"avoid_negative_ts": "disabled"}) as cut,
+    ):
+        stream = source.streams.video[0]
+        copy = cut.add_stream_from_template(stream)
+        begin = round(first / 20 / stream.time_base)
+        source.seek(begin, stream=stream)
+        for packet in source.demux(stream):
+            if packet.size:
+                packet.pts, packet.dts, packet.stream = packet.pts - begin, packet.dts - begin, copy
+                cut.mux(packet)
+    return file
+
+
 def decoded(file: Path) -> tuple[np.ndarray, np.ndarray]:
     """(times, images) of all frames, one after the other."""
     with av.open(str(file)) as container:
@@ -362,3 +379,21 @@ def test_a_video_without_frames_is_named(tmp_path):
         container.start_encoding()
     with pytest.raises(UserError, match=r"empty\.mkv"):
         frame_times(file)
+
+
+@pytest.mark.parametrize("kind", ["h264 gop 10", "b-frames"])
+def test_a_clip_that_is_cut_out_without_encoding_is_read(tmp_path, kind):
+    """Frames from the keyframe to where the clip begins stay in the file, behind an edit list."""
+    whole = write(tmp_path / "whole.mp4", *KINDS[kind][:2])
+    file = trimmed(whole, tmp_path / "clip.mp4", first=15)
+    times, _ = frame_times(file)
+    shown, images = decoded(file)
+    np.testing.assert_allclose(times, shown, atol=1e-6)
+    assert len(times) < 0.9 * FRAMES and number_of(images[0]) >= 10
+    assert [number_of(image) for image in read_frames(file, times)] == [number_of(image) for image in images]
+
+
+def test_a_last_frame_that_is_shown_as_long_as_the_one_before_is_no_truncation(tmp_path):
+    times = [*range(0, 10 * (FRAMES - 2), 10), 10 * (FRAMES - 2), 10 * (FRAMES - 2) + 900]
+    file = write(tmp_path / "bursts.mkv", *KINDS["matroska"][:2], times)
+    assert len(frame_times(file)[0]) == FRAMES

@@ -111,3 +111,9 @@ def test_files_of_two_image_sizes_are_named(config, tmp_path: Path):
     episodes += read_episodes(write(tmp_path / "small.hdf5", smooth=True), size=(16, 16))
     with pytest.raises(UserError, match=r"push_the_line.*small\.hdf5.*--size ROWS COLUMNS"):
         write_dataset(episodes, config)
+
+
+def test_a_folder_without_files_is_named(tmp_path: Path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="--rollouts name no episodes"):
+        export(ExportLeRobotConfig((), tmp_path / "dataset"))

@@ -278,9 +278,10 @@ def video_only(
 def at_rate(episode: Episode, fps: float) -> Episode:
     """The episode on a clock of `fps` moments a second: what was recorded nearest to each, from the first on."""
     since = episode.times - episode.times[0]
-    wanted = np.arange(int(since[-1] * fps + 1e-6) + 1) / fps
+    early = 1e-2  # of a moment: float32 times, as LeRobot's, are off by a part of it
+    wanted = np.arange(int(since[-1] * fps + early) + 1) / fps
     middles = (since[1:] + since[:-1]) / 2
-    moments = np.searchsorted(middles, wanted - 1e-6)
+    moments = np.searchsorted(middles, wanted - early / fps)
     if np.array_equal(moments, np.arange(len(episode))):
         return episode
     kept = ("position", "rotation", "opening", "gripper", "pixel", "in_view")

@@ -123,7 +123,10 @@ def read_column(source: Path, folder: Path, name: str) -> dict[str, Float[np.nda
 
 def _column(entry: Entry, name: str, read_rows: Callable[[], Rows]) -> tuple[str, Float[np.ndarray, "T n"]]:
     rows = read_rows()
-    return entry.name, values(rows.table, name)[rows.indices]
+    try:
+        return entry.name, values(rows.table.take(pa.array(rows.indices)), name)
+    except (ValueError, pa.ArrowException) as error:
+        raise UserError(f"{entry.data}: {entry.name} has no numbers in column '{name}' ({error})") from error
 
 
 def _camera_key(dataset: Dataset, camera: str) -> str:

@@ -127,7 +127,8 @@ def frame_times(file: Path) -> tuple[Float[np.ndarray, "n"], tuple[int, int]]:
     """
     with _open(file) as container, _damaged(file):
         stream = _stream(file, container)
-        packets = [packet for packet in container.demux(stream) if packet.size and not packet.is_discard]
+        stored = [packet for packet in container.demux(stream) if packet.size]
+        packets = [packet for packet in stored if not packet.is_discard]  # those that an edit list leaves
         if all(packet.pts is not None for packet in packets):
             ticks = np.array(sorted({packet.pts for packet in packets}))
         else:  # an old container that leaves the order of display to the decoder
@@ -137,10 +138,15 @@ def frame_times(file: Path) -> tuple[Float[np.ndarray, "n"], tuple[int, int]]:
             raise UserError(f"{file} holds a video of no frames; remove it or copy it anew")
         times = ticks * float(stream.time_base)
         usual = float(1 / stream.average_rate) if stream.average_rate else math.inf
-        gap = float(np.median(np.diff(times))) if len(times) > 1 else usual
-        if len(ticks) < WHOLE * stream.frames:
+        steps = np.diff(times)
+        gap = (
+            max(float(np.median(steps)), float(steps[-1]), usual if stream.average_rate else 0)
+            if len(steps)
+            else usual
+        )
+        if len(stored) < WHOLE * stream.frames:
             raise UserError(
-                f"{file} holds {len(ticks)} frames, its header says {stream.frames}; it is truncated: copy it anew"
+                f"{file} holds {len(stored)} frames, its header says {stream.frames}; it is truncated: copy it anew"
             )
         end = _end(container, stream)
         if end - times[-1] > 2.5 * gap:  # containers that may be cut anywhere, as mkv and webm

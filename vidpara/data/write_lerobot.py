@@ -50,8 +50,11 @@ def write_dataset(episodes: Sequence[Episode], config: ExportLeRobotConfig) -> i
     """Write the episodes to `config.output`, which appears only when it is complete; returns the number of frames.
 
     Raises:
-        UserError: the folder exists, or the images differ in size or have an odd number of rows or columns.
+        UserError: the folder exists, there are no episodes, or the images differ in size or have an odd number of
+            rows or columns.
     """
+    if not episodes:
+        raise UserError("--rollouts name no episodes; give LIBERO HDF5 files, or folders that hold some")
     size = episodes[0].image_size
     if other := next((episode for episode in episodes if episode.image_size != size), None):
         raise UserError(

@@ -19,7 +19,7 @@ from vidpara.config import CheckConfig, ClipConfig, HeadConfig
 from vidpara.data.episode import Episode
 from vidpara.data.finding import Finding
 from vidpara.evaluation.video import write_mp4
-from vidpara.geometry.camera import lift, project
+from vidpara.geometry.camera import lift, meets, project
 from vidpara.heads.pixel import PixelHead
 from vidpara.types import Camera, Float, Tensor, UInt8
 
@@ -33,7 +33,9 @@ NOW, TARGET, LIFTED = (255, 255, 255), (80, 220, 100), (255, 70, 70)
 
 
 class RoundTrip(NamedTuple):
-    """Recorded point -> target -> lifted point, over all frames of all demos (metres; cells; bins)."""
+    """Recorded point -> target -> lifted point, over all frames of all demos in which both rays, the recorded point's
+    and the rounded one's, fix a point (metres; cells; bins).
+    """
 
     exact: float
     """Largest error without rounding: the geometry's own, which must be that of float32."""
@@ -43,39 +45,58 @@ class RoundTrip(NamedTuple):
     cells: float
     bins: float
     """Largest distance of the rounded point from the recorded one on each axis; at most a half."""
+    apart: int
+    """Frames in view of which a ray runs along the plane of its height, or away from it: of cameras as low as the hand."""
 
 
-def round_trip(episodes: Sequence[Episode], head: PixelHead) -> RoundTrip:
-    """Measure what encoding and decoding lose."""
-    exact, rounded, cells, bins = [], [], [], []
+def round_trip(episodes: Sequence[Episode], head: PixelHead) -> RoundTrip | None:
+    """Measure what encoding and decoding lose; nothing where no frame shows the end effector."""
+    exact, rounded, cells, bins, apart = [], [], [], [], 0
     for episode in episodes:
-        seen = episode.in_view
-        position, camera = episode.position[seen], _batched(episode.camera)
-        cell, height = head.to_cell(episode.pixel[seen]), head.heights.coordinate(position[:, 2])
+        camera = _batched(episode.camera)
+        cell, height = head.to_cell(episode.pixel), head.heights.coordinate(episode.position[:, 2])
+        fixed = fixes(head, cell, height, camera) & fixes(head, cell.round(), height.round(), camera)
+        used = episode.in_view & fixed
+        position, cell, height = episode.position[used], cell[used], height[used]
         exact.append((decode(head, cell, height, camera) - position).norm(dim=-1))
         rounded.append((decode(head, cell.round(), height.round(), camera) - position).norm(dim=-1))
         cells.append((cell - cell.round()).abs().amax(-1))
         bins.append((height - height.round()).abs())
+        apart += int((episode.in_view & ~fixed).sum())
     error = torch.cat(rounded)
+    if not len(error):
+        return None
     return RoundTrip(
         float(torch.cat(exact).max()),
         float(error.median()),
         float(error.max()),
         float(torch.cat(cells).max()),
         float(torch.cat(bins).max()),
+        apart,
     )
 
 
-def judge(error: RoundTrip, head: HeadConfig) -> Finding:
+def judge(error: RoundTrip | None, head: HeadConfig) -> Finding:
     """Whether the round trip loses no more than rounding to cells and bins must."""
+    if error is None:
+        return Finding(
+            "round trip", "left out", "no frame shows the end effector where pixel and height fix a point"
+        )
     found = (
         f"recorded point -> target -> lifted point: geometry {error.exact * 1e3:.3f} mm; rounded to {head.grid[0]} x "
         f"{head.grid[1]} cells x {head.height_bins} heights median {error.median * 100:.2f} cm, largest "
         f"{error.worst * 100:.2f} cm ({error.cells:.2f} cells, {error.bins:.2f} bins)"
     )
+    if error.apart:
+        found += f"; without {error.apart} frames in which pixel and height fix no point"
     if error.exact > GEOMETRY or max(error.cells, error.bins) > ROUNDING:
         return Finding("round trip", "error", found, "the camera or the poses in the file are wrong")
     return Finding("round trip", "ok", found)
+
+
+def fixes(head: PixelHead, cell: Float[Tensor, "n 2"], height: Float[Tensor, "n"], camera: Camera) -> Tensor:
+    """Whether each heatmap cell and height-bin coordinate fix a point that `decode` can give."""
+    return meets(head.to_pixel(cell), head.heights.value(height), camera)
 
 
 def decode(head: PixelHead, cell: Float[Tensor, "n 2"], height: Float[Tensor, "n"], camera: Camera) -> Tensor:
@@ -86,8 +107,13 @@ def decode(head: PixelHead, cell: Float[Tensor, "n 2"], height: Float[Tensor, "n
 def frames(episode: Episode, head: PixelHead, clip: ClipConfig) -> list[UInt8[np.ndarray, "h w 3"]]:
     """Every frame with the end effector (white), the clip's targets (green) and the lifted rounded ones (red)."""
     images, camera = episode.images(), _batched(episode.camera)
-    cell, height = head.to_cell(episode.pixel), head.heights.coordinate(episode.position[:, 2])
-    lifted = project(decode(head, cell.round(), height.round(), camera), camera)
+    cell, height = (
+        head.to_cell(episode.pixel).round(),
+        head.heights.coordinate(episode.position[:, 2]).round(),
+    )
+    shown = episode.in_view & fixes(head, cell, height, camera)
+    lifted = torch.full_like(episode.pixel, torch.nan)
+    lifted[shown] = project(decode(head, cell[shown], height[shown], camera), camera)
     drawn, scale = [], _scale(images)
     for now, image in enumerate(images):
         picture = Image.fromarray(image.repeat(scale, 0).repeat(scale, 1))
@@ -96,7 +122,8 @@ def frames(episode: Episode, head: PixelHead, clip: ClipConfig) -> list[UInt8[np
         for t in future.tolist():
             closed = bool(episode.gripper[t] > 0.5)
             _dot(draw, scale * episode.pixel[t], TARGET, 4, closed)
-            _dot(draw, scale * lifted[t], LIFTED, 2, closed)
+            if shown[t]:
+                _dot(draw, scale * lifted[t], LIFTED, 2, closed)
         _dot(draw, scale * episode.pixel[now], NOW, 5, bool(episode.gripper[now] > 0.5))
         drawn.append(np.asarray(picture))
     return drawn
