@@ -168,7 +168,7 @@ def test_recorded_points_lie_in_the_image_and_survive_the_round_trip(rollouts):
     config = TrainPolicyConfig().policy.head
     error = round_trip(episodes, PixelHead(32, 6, config, workspace(episodes)))
     assert all(inside(episode.pixel, *episode.image_size).all() for episode in episodes)
-    assert error.exact < 1e-4 and error.cells <= 0.501 and error.bins <= 0.501
+    assert error is not None and error.exact < 1e-4 and error.cells <= 0.501 and error.bins <= 0.501
 
 
 def test_a_trained_policy_drives_the_simulator_and_the_results_say_how(rollouts, video_run, tmp_path):

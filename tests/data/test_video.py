@@ -104,7 +104,7 @@ def trimmed(whole: Path, file: Path, first: int) -> Path:
         begin = round(first / 20 / stream.time_base)
         source.seek(begin, stream=stream)
         for packet in source.demux(stream):
-            if packet.size:
+            if packet.pts is not None and packet.dts is not None:  # all but the last, which is empty
                 packet.pts, packet.dts, packet.stream = packet.pts - begin, packet.dts - begin, copy
                 cut.mux(packet)
     return file

@@ -46,7 +46,7 @@ class RoundTrip(NamedTuple):
     bins: float
     """Largest distance of the rounded point from the recorded one on each axis; at most a half."""
     apart: int
-    """Frames in view of which a ray runs along the plane of its height, or away from it: of cameras as low as the hand."""
+    """Frames in view of which a ray runs along the plane of its height, or away from it: of low cameras."""
 
 
 def round_trip(episodes: Sequence[Episode], head: PixelHead) -> RoundTrip | None:
