@@ -25,7 +25,7 @@ def head() -> ACTHead:
 
 def test_it_overfits_a_batch_and_acts_on_it_with_style_zero():
     features, start, actions = example()
-    fitted = fit(head(), features, start, actions, steps=600)
+    fitted = fit(head(), features, start, actions, steps=400)
     with torch.no_grad():
         chunk, again = fitted.act(features, start, camera()), fitted.act(features, start, camera())
     assert (chunk.position - actions.position).norm(dim=-1).mean() < 0.03

@@ -10,7 +10,7 @@ import pytest
 
 from vidpara.evaluation.results import LOOK, EpisodeRecord, Results
 from vidpara.evaluation.statistics import wilson
-from vidpara.report import study
+from vidpara.report import figures, study
 from vidpara.report.learning import learning
 from vidpara.report.published import ERROR, Cell, read_machine, read_trainings
 from vidpara.report.runs import Curve
@@ -69,6 +69,23 @@ def test_what_differs_in_another_setting_is_a_line_of_its_own():
     tested = [cell("noise", 4, 2)._replace(test="left"), cell("noise", 4, 8)._replace(test="right")]
     place, _ = study.by_setting(tested, "data.demos").axes
     assert [line.get_label() for line in place.containers] == ["noise, left", "noise, right"]
+
+
+def test_a_recipe_keeps_its_colour_whichever_others_have_finished():
+    recipes = ["two_stage", "joint", "frozen"]
+    whole = [cell(recipe, demos, 5) for recipe in recipes for demos in (4, 16)]
+    few = [each for each in whole if each.recipe != "two_stage"]
+
+    def colours(cells: list[Cell]) -> list[set[str]]:
+        drawn = study.draw(cells, recipes=recipes)
+        place = drawn["by_demos"].axes[0]
+        curves = drawn["learning"].axes[0].get_lines()
+        return [
+            {str(line.lines[0].get_color()) for line in place.containers if line.get_label() == "frozen"},
+            {str(line.get_color()) for line in curves if str(line.get_label()).startswith("frozen")},
+        ]
+
+    assert colours(whole) == colours(few) == [{figures.PALETTE[2]}] * 2
 
 
 @pytest.mark.parametrize("length", [1, 40, 90])

@@ -54,7 +54,7 @@ def publish(plan: Plan) -> dict[str, Results]:
     if found:
         _write(plan, "table.md", tables.markdown(plan, found))
         studied = [_studied(cell, found[cell.name]) for cell in plan.cells if cell.name in found]
-        for name, figure in study.draw(studied, _tabletop(plan)).items():
+        for name, figure in study.draw(studied, _tabletop(plan), list(plan.experiment.cells)).items():
             write_atomically(plan.experiment.results / f"{name}.png", figures.png(figure))
         _films(plan, found)
         _timings(plan)

@@ -26,14 +26,14 @@ def known(cells: Sequence[Cell]) -> list[Cell]:
     ]
 
 
-def learning(cells: Sequence[Cell]) -> Figure:
+def learning(cells: Sequence[Cell], recipes: Sequence[str] = ()) -> Figure:
     """The plan's error while the policies trained, against all steps and all training time, stage one included.
 
     A colour a recipe, and a line style for each of the swept values, the same ones for all recipes. Times are compared
     on one machine: each has a panel of its own.
     """
     chosen = known(cells)
-    styles = figures.styles([cell.recipe for cell in chosen])
+    styles = figures.styles([*recipes, *(cell.recipe for cell in chosen)])
     included = ", stage one included" if any(len(cell.trainings) > 1 for cell in chosen) else ""
     lines, machines = _lines(chosen), list(dict.fromkeys(cell.machine for cell in chosen))
     with matplotlib.rc_context(figures.STYLE):

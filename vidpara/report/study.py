@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import matplotlib
@@ -24,21 +24,26 @@ LABELS = {
 }
 
 
-def draw(cells: Sequence[Cell], table: Tabletop | None = None) -> dict[str, Figure]:
-    """All figures that the cells have numbers for, by file name; maps of positions are drawn on the `table`."""
+def draw(
+    cells: Sequence[Cell], table: Tabletop | None = None, recipes: Sequence[str] = ()
+) -> dict[str, Figure]:
+    """All figures that the cells have numbers for, by file name; maps of positions are drawn on the `table`.
+
+    Colours go by `recipes`, all that the experiment has, so that a recipe keeps its own whichever others have finished.
+    """
     drawn = {"success": success(cells)}
     for key in dict.fromkeys(key for cell in cells for key in cell.swept if key != SEED):
         if len({cell.swept.get(key) for cell in cells if _is_number(cell.swept.get(key))}) > 1:
-            drawn[f"by_{key.rpartition('.')[2]}"] = by_setting(cells, key)
+            drawn[f"by_{key.rpartition('.')[2]}"] = by_setting(cells, key, recipes)
     if any(cell.test for cell in cells):
         drawn["positions"] = positions(cells, table)
     turned = [cell.results for cell in cells if len(views.tilts(cell.results)) > 1]
     if turned:
         drawn |= {"by_tilt": views.by_tilt(turned), "views": views.view_maps(turned)}
     if known(cells):
-        drawn["learning"] = learning(cells)
+        drawn["learning"] = learning(cells, recipes)
     if sum({ERROR, LOOK} <= cell.results.measured.keys() for cell in cells) > 1:
-        drawn["latency"] = latency(cells)
+        drawn["latency"] = latency(cells, recipes)
     return drawn
 
 
@@ -86,17 +91,18 @@ def positions(cells: Sequence[Cell], table: Tabletop | None = None) -> Figure:
     )
 
 
-def by_setting(cells: Sequence[Cell], key: str) -> Figure:
+def by_setting(cells: Sequence[Cell], key: str, recipes: Sequence[str] = ()) -> Figure:
     """PLACE, and the plan's error, against the values of one swept setting: a line for all that agrees in the rest.
 
     Seeds are averaged; since they share their starts, the interval is that of one seed's episodes. A single value is a
     point.
     """
     chosen = [cell for cell in cells if _is_number(cell.swept.get(key))]
+    tests = {cell.test for cell in chosen}
     lines: dict[str, dict[float, list[Cell]]] = {}
     for cell in sorted(chosen, key=lambda cell: cell.swept[key]):
-        lines.setdefault(_apart_from(cell, key), {}).setdefault(cell.swept[key], []).append(cell)
-    styles = figures.styles(list(lines))
+        lines.setdefault(_apart_from(cell, key, tests), {}).setdefault(cell.swept[key], []).append(cell)
+    styles = figures.styles([*recipes, *lines])
     with matplotlib.rc_context(figures.STYLE):
         figure = Figure(figsize=(8.0, 3.2), layout="constrained")
         place, error = figure.subplots(1, 2)
@@ -123,13 +129,13 @@ def by_setting(cells: Sequence[Cell], key: str) -> Figure:
     return figure
 
 
-def latency(cells: Sequence[Cell]) -> Figure:
+def latency(cells: Sequence[Cell], recipes: Sequence[str] = ()) -> Figure:
     """PLACE, and the plan's error on held-out demos, against the time of a look: a point a cell, a colour a recipe.
 
     Only cells whose evaluation measured both. A cell's number is its place in the legend.
     """
     chosen = [cell for cell in cells if {ERROR, LOOK} <= cell.results.measured.keys()]
-    styles = figures.styles([cell.recipe for cell in chosen])
+    styles = figures.styles([*recipes, *(cell.recipe for cell in chosen)])
     with matplotlib.rc_context(figures.STYLE):
         figure = Figure(figsize=(8.0, 3.2 + 0.18 * math.ceil(len(chosen) / 3)), layout="constrained")
         place, error = figure.subplots(1, 2)
@@ -149,11 +155,11 @@ def latency(cells: Sequence[Cell]) -> Figure:
     return figure
 
 
-def _apart_from(cell: Cell, key: str) -> str:
-    """What tells a cell from others, `key` and the seed apart."""
+def _apart_from(cell: Cell, key: str, tests: Collection[str]) -> str:
+    """What tells a cell from others, `key` and the seed apart; the test where there are several."""
     others = {name: value for name, value in cell.swept.items() if name not in (key, SEED)}
     words = [f"{name.rpartition('.')[2]} {value}" for name, value in others.items()]
-    return ", ".join([cell.recipe, *([cell.test] if cell.test else []), *words])
+    return ", ".join([cell.recipe, *([cell.test] if len(tests) > 1 else []), *words])
 
 
 def _rate(seeds: Sequence[Cell]) -> tuple[float, float, float]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from vidpara.evaluation import results
+from vidpara.experiment.declare import read
 from vidpara.report import figures, study
 from vidpara.report.published import Cell, read_trainings
 from vidpara.report.runs import curves_of
@@ -30,7 +31,9 @@ def draw() -> Figure:
     """Of a cell that is whole there is nothing here."""
     whole = [file for file in HERE.parent.glob("*-seed0-demos*.json") if not file.stem.endswith(".training")]
     begun = [file for file in HERE.glob("*.json") if not (HERE.parent / file.name).exists()]
-    return study.by_setting([cell(file) for file in sorted([*whole, *begun])], "data.demos")
+    cells = [cell(file) for file in sorted([*whole, *begun])]
+    recipes = list(read(Path("configs/experiments/video_backbone.yaml")).cells)
+    return study.by_setting(sorted(cells, key=lambda each: recipes.index(each.recipe)), "data.demos", recipes)
 
 
 if __name__ == "__main__":
