@@ -9,7 +9,7 @@ from vidpara.check_sources import check_all, check_each
 from vidpara.cli import UserError, main
 from vidpara.config import CheckConfig
 from vidpara.data.episode import Episode
-from vidpara.data.finding import Finding
+from vidpara.data.finding import PASSED, Finding
 from vidpara.data.split import workspace
 from vidpara.heads.pixel import PixelHead
 from vidpara.report import data_page, sanity
@@ -32,11 +32,13 @@ def run(config: CheckConfig, argv: list[str]) -> None:
         checks.append(sanity.judge(sanity.round_trip(acting, head), config.head))
     findings["all sources"] = [told(each) for each in checks]
     config.output.mkdir(parents=True, exist_ok=True)
+    (config.output / PASSED).unlink(missing_ok=True)
     page = data_page.write(config.output, findings, sanity.draw(episodes or read, head, config))
     wrong = [each for found in findings.values() for each in found if each.verdict == "error"]
     if wrong:
         names = ", ".join(each.check for each in wrong)
         raise UserError(f"an error was found ({names}); see {page}")
+    (config.output / PASSED).touch()
     print(f"{len(episodes)} episodes checked; pictures in {page}")
 
 

@@ -1,6 +1,6 @@
 """Results, curves, strips and videos -> one self-contained HTML page.
 
-python stages/report.py --output demo/page.html --results demo/results/*.json --runs demo/runs/*
+python stages/report.py --output runs/page.html --results runs/grid.json --runs runs/video runs/policy
 """
 
 from __future__ import annotations

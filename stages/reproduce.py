@@ -66,7 +66,7 @@ def main(
         finally:  # an interrupt leaves the table and the page of what is finished
             found = publish.publish(whole)
     page = publish.page_path(whole)
-    print(*map(results.summary, found.values()), *([page] if page.is_file() else []), sep="\n")
+    print(*map(results.summary, found.values()), *([page] if found and page.is_file() else []), sep="\n")
     if failed := [f"{name}: {value.note}" for name, value in standing.items() if value.state == "failed"]:
         raise UserError(f"{len(failed)} of {len(standing)} steps failed: {'; '.join(failed)}")
 

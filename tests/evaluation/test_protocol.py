@@ -123,6 +123,21 @@ def test_more_episodes_continue_a_finished_evaluation_and_fewer_are_refused(tmp_
         evaluate(settings(tmp_path, episodes=4))
 
 
+def test_fewer_episodes_than_a_stopped_evaluation_has_cost_it_none(tmp_path: Path, here: list[int]):
+    evaluate(settings(tmp_path, episodes=5))
+    whole = results.read(tmp_path / "a.json")
+    log = episode_log.EpisodeLog(settings(tmp_path, episodes=6), "weights", torch.device("cpu"))
+    for index, episode in enumerate(whole.episodes[:4]):
+        log.append(index, episode)
+    (tmp_path / "a.json").unlink()
+    with pytest.raises(
+        UserError, match=r"a\.part\.jsonl holds finished episodes up to number 3; set --episodes 4"
+    ):
+        evaluate(settings(tmp_path, episodes=2))
+    here.clear()
+    assert len(evaluate(settings(tmp_path, episodes=5)).episodes) == 5 and here == [4]
+
+
 @pytest.mark.parametrize("finished", [True, False])
 def test_another_configuration_for_the_same_output_is_refused(
     tmp_path: Path, here: list[int], finished: bool
@@ -244,6 +259,11 @@ def test_the_videos_of_an_earlier_evaluation_do_not_stand_for_this_ones(tmp_path
     film.write_bytes(b"of another policy")
     evaluate(settings(tmp_path, videos=1))
     assert film.read_bytes() != b"of another policy"
+    grid = recording.grid_path(tmp_path / "a.json")
+    assert grid.is_file()
+    (tmp_path / "a.json").unlink()
+    evaluate(settings(tmp_path))
+    assert not grid.exists() and not film.exists()
 
 
 def test_failures_are_recorded_on_request(tmp_path: Path, here: list[int]):

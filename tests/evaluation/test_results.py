@@ -14,6 +14,9 @@ from vidpara.evaluation import results
 from vidpara.evaluation.results import EpisodeRecord, Results
 from vidpara.evaluation.statistics import mcnemar, wilson
 
+WHOLE = json.dumps({key: [] for key in results.KEYS})
+"""A file with every key, and nothing under any."""
+
 
 def found(outcomes: str, cell: str = "two_stage", first_seed: int = 0) -> Results:
     """Results with one episode a letter: P, G or M."""
@@ -49,6 +52,9 @@ def test_a_results_file_has_the_agreed_keys_and_they_add_up(tmp_path: Path):
         ('{"cell": "a", "outc', "not valid JSON"),
         ("[]", "not a results file"),
         ('{"cell": "a"}', "no episodes"),
+        (WHOLE.replace('"outcomes": []', '"outcomes": [3]'), "is not a results file: "),
+        (WHOLE.replace('"config"', '"made": [{"by": 1}], "config"'), "is not a results file: TypeError"),
+        (WHOLE, "holds no episodes"),
     ],
 )
 def test_a_file_that_holds_no_results_is_refused(tmp_path: Path, text: str, message: str):

@@ -26,6 +26,8 @@ SMALL = {
     },
     "evaluate": {"files": ["configs/evaluation/grid.yaml"], "set": {"episodes": 7}},
 }
+GIVEN = {"policy": "checkpoints/pocket_two_stage"}
+JOINT = {"files": ["configs/policy/joint.yaml"]}
 
 
 @pytest.fixture(autouse=True)
@@ -49,6 +51,13 @@ def test_a_sweep_becomes_one_cell_a_combination(tmp_path: Path):
         "two_stage-seed0-demos4", "two_stage-seed0-demos16", "two_stage-seed1-demos4", "two_stage-seed1-demos16",
         "joint-seed0", "joint-seed1",
     ]  # fmt: skip
+
+
+def test_a_cells_own_setting_wins_over_one_that_all_are_swept_over(tmp_path: Path):
+    own = {**JOINT, "set": {"trainer.seed": 7}}
+    found = planned(tmp_path, cells={"joint": JOINT, "own": own}, compare=None)
+    assert [cell.name for cell in found.cells] == ["joint-seed0", "joint-seed1", "own"]
+    assert cli.load(TrainPolicyConfig, found.steps["own train"].words).trainer.seed == 7
 
 
 def test_a_swept_fraction_stays_in_the_logs_name(tmp_path: Path):
@@ -389,6 +398,24 @@ def test_compared_are_recipes_wherever_they_agree_and_cells_by_their_names(tmp_p
         ),
         ({"cells": {"a": {"at": {"pocket": 3}}}}, "cells.a.at.pocket holds a int, expected a mapping"),
         ({"compare": [["two_stage", "joint", "two_stage"]]}, "expected pairs of cells"),
+        ({"name": 5}, "name holds 5, expected a word"),
+        ({"include": 5}, "include holds 5, expected a list of words"),
+        ({"policies": ["joint"], "cells": ["joint"]}, "cells holds a list, expected a mapping"),
+        ({"policies": [["joint"]]}, "policies holds .*expected a list of words"),
+        ({"evaluate": {"set": ["episodes"]}}, "evaluate.set holds a list, expected a mapping"),
+        ({"pictures": ["docs/absent.png"]}, r"the picture docs/absent\.png does not exist"),
+        ({"cells": {"a": {"policy": 5}}}, "cells.a.policy holds 5, expected a policy's folder"),
+        (
+            {"cells": {"a": GIVEN | {"set": {"denoising_steps": 4}}}},
+            "'denoising_steps' cannot change.*evaluate.d",
+        ),
+        ({"cells": {"a": GIVEN | {"sweep": {"trainer.seed": [1]}}}}, "'trainer.seed' cannot change"),
+        ({"cells": {"a": GIVEN | {"files": ["configs/policy/joint.yaml"]}}}, "joint.yaml' cannot change"),
+        (
+            {"sweep": {}, "cells": {"a": JOINT | {"sweep": {"data.demos": [4]}}, "a-demos4": JOINT}},
+            "two cells called 'a-demos4'",
+        ),
+        ({"sweep": {"trainer.seed": [1, 1]}}, "two cells called 'two_stage-seed1-demos4'"),
         (
             {"video": {"files": ["configs/video/stage_one.yaml"], "set": {"data.clip.stride": 2}}},
             "two_stage-seed0-demos4: data.clip.stride is 3, in its stage one 2; make them equal",

@@ -127,7 +127,7 @@ def test_the_table_has_what_was_measured_where_held_out_demos_were_asked_for(fin
     assert next(iter(tables.cells(found))).endswith("| GRASP | MISS |")
     found["b"] = found["b"]._replace(measured={"val/position_error": 0.0123, "seconds_per_look": 0.0456})
     head, _, a, b = tables.cells(found)
-    assert head.endswith("| plan error, cm | a look, ms |")
+    assert head.endswith("| plan error, cm | a look during the evaluation, ms |")
     assert a.endswith("| 0 | 1 |  |  |") and b.endswith("| 0 | 0 | 1.2 | 45.6 |")
 
 
@@ -248,3 +248,34 @@ def test_success_by_tilt_is_a_table_where_there_are_several():
         "| para | 1/2 |  | 1/1 |",
         "| act | 1/1 | 1/2 |  |",
     ]
+
+
+def test_what_belongs_to_an_earlier_policy_goes(finished: Plan):
+    """A training beside a result that has none, a film of a pair, and a figure without numbers."""
+    tested = finished._replace(cells=tuple(cell._replace(test="right") for cell in finished.cells))
+    for name in ("two-seed0", "joint-seed0"):
+        for episode in range(publish.PAIRED):
+            file = recording.path(finished.steps[f"{name} evaluate"].product, episode)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            write_mp4(file, [np.zeros((16, 16, 3), np.uint8)] * 2, 10, 24)
+    publish.publish(tested)
+    folder, judged = Path("results/study"), finished.steps["joint-seed0 evaluate"]
+    film, training = folder / "two-seed0-vs-joint-seed0.mp4", folder / "joint-seed0.training.json"
+    assert film.is_file() and training.is_file()
+    (folder / "by_demos.png").touch()
+    (folder / "photo.png").touch()
+    other = judged._replace(key="other", product=Path("runs/other/result.json"))
+    results.write(other.product, result("joint-seed0", "PPPPPPPPP"))
+    given = next(cell for cell in tested.cells if cell.name == "joint-seed0")._replace(steps=(other.name,))
+    cells = tuple(given if cell.name == given.name else cell for cell in tested.cells)
+    publish.publish(tested._replace(cells=cells, steps={**tested.steps, other.name: other}))
+    assert not film.exists() and not training.exists() and not (folder / "by_demos.png").exists()
+    assert (folder / "photo.png").exists() and (folder / "success.png").exists()
+
+
+def test_the_page_has_also_what_another_machine_published(finished: Plan):
+    publish.publish(finished)
+    shutil.rmtree("runs/two-seed0")
+    publish.publish(finished)
+    page = publish.page_path(finished).read_text()
+    assert "two-seed0" in page and "not on the same starts" not in page

@@ -118,6 +118,8 @@ def test_an_interrupt_cancels_the_jobs(tmp_path: Path, cluster: Path, monkeypatc
 def test_wrong_settings_and_no_cluster_are_clear_errors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     with pytest.raises(UserError, match="--slurm gpu: expected NAME=VALUE"):
         slurm.Slurm(1, tmp_path / "slurm", ["gpu"])
+    with pytest.raises(UserError, match="--jobs 0; give how many"):
+        slurm.Slurm(0, tmp_path / "slurm", [])
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(UserError, match=r"--executor slurm: .*srun"):
         slurm.Slurm(1, tmp_path / "slurm", [])

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Literal, NamedTuple
 
 Verdict = Literal["ok", "warning", "error", "left out"]
+PASSED = "passed"
+"""A file in the folder of a check that found no error."""
 
 
 class Finding(NamedTuple):

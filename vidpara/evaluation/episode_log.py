@@ -73,8 +73,13 @@ class EpisodeLog:
             else:
                 index = line.pop("index")
                 done[index], self.made[index] = results.episode(line), by
+        if (last := max(done, default=0)) >= self.episodes:
+            raise UserError(
+                f"{self.path} holds finished episodes up to number {last}; set --episodes {last + 1} or more, or "
+                "remove the file"
+            )
         self._say_who_else(len(done))
-        return {index: episode for index, episode in done.items() if index < self.episodes}
+        return done
 
     def _say_who_else(self, done: int) -> None:
         """If more is to come, who ran what is there: other code, another machine."""

@@ -108,6 +108,9 @@ def _evaluate(
     measured: Mapping[str, float],
 ) -> Results:
     done = log.read()
+    if not done:  # films of an evaluation whose results were removed
+        for film in (recording.grid_path(config.output), recording.failures_path(config.output)):
+            film.unlink(missing_ok=True)
 
     def unfilmed(indices: Sequence[int]) -> list[int]:
         return [i for i in indices if i in done and not recording.path(config.output, i).exists()]

@@ -113,14 +113,21 @@ def read(path: Path) -> Results:
     missing = [key for key in KEYS if not isinstance(content, dict) or key not in content]
     if missing:
         raise UserError(f"{path} is not a results file: it has no {', '.join(missing)}")
-    episodes = tuple(episode(entry) for entry in content["outcomes"])
     names = ("cell", "command", "config", "versions", "seed", "protocol")
-    return Results(
-        episodes=episodes,
-        measured=content.get("measured", {}),
-        made=tuple(Made(**made) for made in content.get("made", ())),
-        **{name: content[name] for name in names},
-    )
+    try:
+        found = Results(
+            episodes=tuple(episode(entry) for entry in content["outcomes"]),
+            measured=content.get("measured", {}),
+            made=tuple(Made(**made) for made in content.get("made", ())),
+            **{name: content[name] for name in names},
+        )
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f"{path} is not a results file: {error!r}; evaluate again to another --output"
+        ) from error
+    if not found.episodes:
+        raise UserError(f"{path} holds no episodes; evaluate again to another --output")
+    return found
 
 
 def compare(a: Results, b: Results) -> Paired:

@@ -11,6 +11,9 @@ from typing import Any
 from vidpara import cli
 from vidpara.cli import UserError
 
+EVALUATION = "evaluate."
+"""Prefix of a cell's flags that are meant for its evaluation."""
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -36,7 +39,7 @@ class CellRecipe(Recipe):
     """A policy's training and, with the prefix `evaluate.`, what is special about its evaluation.
 
     `sweep` maps flags to lists of values, whose product becomes as many cells. `policy` names a finished policy, which
-    is evaluated as it is.
+    is evaluated as it is, so all its flags have the prefix.
     """
 
     sweep: Mapping[str, Sequence[Any]] = field(default_factory=dict)
@@ -83,25 +86,31 @@ def read(path: Path) -> Experiment:
     """
     tree = {"name": path.stem, **_included(path)}
     _known_keys(Experiment, {key: tree[key] for key in tree if key != "policies"}, path, "the file")
+    for key in ("name", "title", "runs", "results", "data"):
+        if not isinstance(tree.get(key, ""), str):
+            raise UserError(f"{path}: {key} holds {tree[key]!r}, expected a word; put it in quotes")
+    tree["compare"] = tree.get("compare") or ()
     for key in ("cells", "evaluate"):
         if not tree.get(key):
             raise UserError(
                 f"{path} has no '{key}'; an experiment names its cells and how they are evaluated"
             )
-    if chosen := tree.pop("policies", None):
-        tree |= _only(chosen, tree["cells"], tree.get("compare", ()), path)
+    cells = _mapping(tree["cells"], path, "cells")
+    if chosen := _words(tree.pop("policies", None) or (), path, "policies"):
+        tree |= _only(chosen, cells, tree["compare"], path)
     for key in ("evaluate", "rollouts", "video"):
         tree[key] = _recipe(Recipe, tree.get(key, {}), path, key)
-    cells = _mapping(tree["cells"], path, "cells").items()
-    tree["cells"] = {name: _recipe(CellRecipe, value, path, f"cells.{name}") for name, value in cells}
+    tree["cells"] = {
+        name: _recipe(CellRecipe, value, path, f"cells.{name}") for name, value in tree["cells"].items()
+    }
     tests = _mapping(tree.get("tests", {}), path, "tests").items()
     tree["tests"] = {name: _mapping(value or {}, path, f"tests.{name}") for name, value in tests}
     tree["sweep"] = _sweep(tree.get("sweep", {}), path, "sweep")
-    tree["set"] = _mapping(tree.get("set", {}), path, "set")
+    tree["set"] = _mapping(tree.get("set") or {}, path, "set")
     for key in ("overlays", "notes"):
         tree[key] = _words(tree.get(key, ()), path, key)
     tree["pictures"] = tuple(map(Path, _words(tree.get("pictures", ()), path, "pictures")))
-    pairs = [_words(pair, path, "compare") for pair in tree.get("compare", ())]
+    pairs = [_words(pair, path, "compare") for pair in tree["compare"]]
     if wrong := [pair for pair in pairs if len(pair) != 2]:
         raise UserError(f"{path}: compare holds {list(wrong[0])}, expected pairs of cells")
     tree["compare"] = tuple((a, b) for a, b in pairs)
@@ -111,13 +120,39 @@ def read(path: Path) -> Experiment:
     return Experiment(**tree)
 
 
+def resized(experiment: Experiment, overlays: tuple[str, ...]) -> Experiment:
+    """The experiment with these overlays in the place of all that it names; its results' folder is named after them.
+
+    Raises:
+        UserError: it says what something is at other sizes, and not at this one.
+    """
+    recipes: dict[str, Recipe] = {
+        **{f"cells.{name}": cell for name, cell in experiment.cells.items()},
+        "video": experiment.video, "rollouts": experiment.rollouts, "evaluate": experiment.evaluate,
+    }  # fmt: skip
+    for name, recipe in recipes.items():
+        if recipe.at and not {Path(overlay).stem for overlay in overlays} & recipe.at.keys():
+            raise UserError(
+                f"'{experiment.name}' says what {name} is at {', '.join(recipe.at)}; for {' '.join(overlays)} add "
+                f"{name}.at.{Path(overlays[0]).stem} to its file ({{}} if nothing differs)"
+            )
+    size = "-".join(Path(overlay).stem for overlay in overlays)
+    return dataclasses.replace(
+        experiment,
+        cells={name: dataclasses.replace(cell, overlays=()) for name, cell in experiment.cells.items()},
+        video=dataclasses.replace(experiment.video, overlays=()),
+        overlays=overlays,
+        results=experiment.results.with_name(f"{experiment.results.name}-{size}"),
+    )
+
+
 def _included(path: Path) -> dict[str, Any]:
     """The file's own keys over those of the files that it includes."""
     own = cli.read_yaml(path)
-    parents = own.pop("include", None) or []
+    parents = own.pop("include", None) or ()
     tree: dict[str, Any] = {}
-    for parent in [parents] if isinstance(parents, str) else parents:
-        shared = cli.read_yaml(path.parent / str(parent))
+    for parent in _words([parents] if isinstance(parents, str) else parents, path, "include"):
+        shared = cli.read_yaml(path.parent / parent)
         if "include" in shared:
             raise UserError(
                 f"{path} includes {parent}, which includes others itself; name all of them in {path.name}"
@@ -152,13 +187,33 @@ def _is_of(name: str, recipe: str) -> bool:
 def _recipe(kind: type[Recipe], content: Any, path: Path, where: str) -> Any:
     tree = _mapping(content, path, where)
     _known_keys(kind, tree, path, where)
+    tree["set"] = _mapping(tree.get("set") or {}, path, f"{where}.set")
     sizes = _mapping(tree.get("at", {}), path, f"{where}.at").items()
     tree["at"] = {size: _mapping(flags or {}, path, f"{where}.at.{size}") for size, flags in sizes}
     if "sweep" in tree:
         tree["sweep"] = _sweep(tree["sweep"], path, f"{where}.sweep")
     for key in ("files", "overlays"):
         tree[key] = _words(tree.get(key, ()), path, f"{where}.{key}")
+    if tree.get("policy"):
+        _only_judged(tree, path, where)
     return kind(**tree)
+
+
+def _only_judged(tree: Mapping[str, Any], path: Path, where: str) -> None:
+    """A finished policy has nothing that a training could be told."""
+    if not isinstance(tree["policy"], str):
+        raise UserError(f"{path}: {where}.policy holds {tree['policy']!r}, expected a policy's folder")
+    flags = [
+        *tree["set"],
+        *tree.get("sweep", {}),
+        *(flag for of_size in tree["at"].values() for flag in of_size),
+    ]
+    told = [*tree["files"], *tree["overlays"], *(flag for flag in flags if not flag.startswith(EVALUATION))]
+    if told:
+        raise UserError(
+            f"{path}: {where} names a finished policy, which '{told[0]}' cannot change; leave it out, or, if it is "
+            f"meant for the evaluation, write {EVALUATION}{told[0]}"
+        )
 
 
 def _known_keys(kind: type, tree: Mapping[str, Any], path: Path, where: str) -> None:

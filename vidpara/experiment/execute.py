@@ -128,7 +128,7 @@ def _next(plan: Plan, standing: Mapping[str, Standing], free: int) -> tuple[list
 
 
 def seconds(step: Step) -> float:
-    """How long a step has run in all, interruptions apart."""
+    """How long a step has run in all, interruptions apart; on a cluster from when it was submitted."""
     file = step.log.with_suffix(".seconds")
     return float(file.read_text()) if file.is_file() else 0.0
 

@@ -17,15 +17,14 @@ from vidpara import cli
 from vidpara.cli import UserError
 from vidpara.config import CheckConfig, CollectConfig, EvaluateConfig, TrainPolicyConfig, TrainVideoConfig
 from vidpara.config.groups import BUILT, SEEN, SHOWN
+from vidpara.data.finding import PASSED
 from vidpara.experiment import keys
-from vidpara.experiment.declare import CellRecipe, Experiment, Recipe
+from vidpara.experiment.declare import EVALUATION, CellRecipe, Experiment, Recipe, resized
 
 SCHEMAS: dict[str, type] = {
     "collect_rollouts": CollectConfig, "check_data": CheckConfig, "train_video": TrainVideoConfig,
     "train_policy": TrainPolicyConfig, "evaluate_policy": EvaluateConfig,
 }  # fmt: skip
-EVALUATION = "evaluate."
-"""Prefix of a cell's flags that are meant for its evaluation."""
 
 
 class Step(NamedTuple):
@@ -80,22 +79,35 @@ def plan(experiment: Experiment, overlays: Sequence[str] = ()) -> Plan:
             `compare` names no cell.
     """
     if overlays:
-        experiment = _resized(experiment, tuple(overlays))
+        experiment = resized(experiment, tuple(overlays))
     steps: dict[str, Step] = {}
     cells = []
     planner = _Planner(experiment)
     for base, recipe in experiment.cells.items():
-        sweep = _product({**({} if recipe.policy else experiment.sweep), **recipe.sweep})
+        shared = {} if recipe.policy else experiment.sweep
+        others = {key: values for key, values in shared.items() if key not in recipe.set}
+        sweep = _product({**others, **recipe.sweep})
         for swept, test in itertools.product(sweep, experiment.tests or ("",)):
             name = f"{base}{_suffix(swept)}{test and f'-{test}'}"
             found = planner.cell(name, base, recipe, swept, test)
             steps |= {step.name: step for step in found}
             result = experiment.results / f"{name}.json"
             cells.append(Cell(name, base, swept, test, tuple(step.name for step in found), result))
+    _check(experiment, cells)
     if planner.collected and planner.collected.name in steps:
         first = [planner.collected, planner.check(planner.collected)]
         steps = {step.name: step for step in first} | steps
     return Plan(experiment, tuple(cells), steps, tuple(_pairs(experiment, cells)))
+
+
+def _check(experiment: Experiment, cells: Sequence[Cell]) -> None:
+    names = [cell.name for cell in cells]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise UserError(
+            f"{experiment.name} has two cells called '{twice[0]}'; rename one, or sweep other values"
+        )
+    if missing := [picture for picture in experiment.pictures if not picture.is_file()]:
+        raise UserError(f"{experiment.name}: the picture {missing[0]} does not exist")
 
 
 def _pairs(experiment: Experiment, cells: Sequence[Cell]) -> Iterator[tuple[str, str]]:
@@ -118,28 +130,6 @@ def _pairs(experiment: Experiment, cells: Sequence[Cell]) -> Iterator[tuple[str,
             alike = one.test == other.test and all(one.swept[key] == other.swept[key] for key in shared)
             if one is not other and (both_cells or alike):
                 yield one.name, other.name
-
-
-def _resized(experiment: Experiment, overlays: tuple[str, ...]) -> Experiment:
-    """The experiment with these overlays in the place of all that it names."""
-    recipes: dict[str, Recipe] = {
-        **{f"cells.{name}": cell for name, cell in experiment.cells.items()},
-        "video": experiment.video, "rollouts": experiment.rollouts, "evaluate": experiment.evaluate,
-    }  # fmt: skip
-    for name, recipe in recipes.items():
-        if recipe.at and not {Path(overlay).stem for overlay in overlays} & recipe.at.keys():
-            raise UserError(
-                f"'{experiment.name}' says what {name} is at {', '.join(recipe.at)}; for {' '.join(overlays)} add "
-                f"{name}.at.{Path(overlays[0]).stem} to its file ({{}} if nothing differs)"
-            )
-    size = "-".join(Path(overlay).stem for overlay in overlays)
-    return dataclasses.replace(
-        experiment,
-        cells={name: dataclasses.replace(cell, overlays=()) for name, cell in experiment.cells.items()},
-        video=dataclasses.replace(experiment.video, overlays=()),
-        overlays=overlays,
-        results=experiment.results.with_name(f"{experiment.results.name}-{size}"),
-    )
 
 
 class _Planner:
@@ -249,7 +239,7 @@ class _Planner:
         words = (*self._rollouts(), "--output", str(folder))
         self._load("check_data", words, "check")
         return Step(
-            "check", "check_data", words, collected.key, (collected.name,), folder / "sheet.png",
+            "check", "check_data", words, collected.key, (collected.name,), folder / PASSED,
             folder.with_suffix(".log"),
         )  # fmt: skip
 

@@ -6,6 +6,8 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from matplotlib.figure import Figure
+
 from vidpara.config import ReportConfig
 from vidpara.evaluation import recording, results
 from vidpara.evaluation.results import Results
@@ -43,25 +45,35 @@ def publish(plan: Plan) -> dict[str, Results]:
                     write_atomically(published_film, film.read_bytes())
                 elif anew:  # of another policy
                     published_film.unlink(missing_ok=True)
-            if anew or not trained.file_of(cell).is_file():
+            if anew:
+                trained.file_of(cell).unlink(missing_ok=True)  # of another training
+            if not trained.file_of(cell).is_file():
                 trained.write(plan, cell)
             else:
                 trained.add_places(plan, cell)
             index[cell.name] = _key(plan, cell)
-    if index:
-        _write(plan, INDEX, json.dumps(index, indent=1) + "\n")
-    found = published(plan)
+    found = _found(plan, index)
     if found:
         _write(plan, "table.md", tables.markdown(plan, found))
         studied = [_studied(cell, found[cell.name]) for cell in plan.cells if cell.name in found]
-        for name, figure in study.draw(studied, _tabletop(plan), list(plan.experiment.cells)).items():
-            write_atomically(plan.experiment.results / f"{name}.png", figures.png(figure))
-        _films(plan, found)
+        _figures(plan, study.draw(studied, _tabletop(plan), list(plan.experiment.cells)))
+        index |= _films(plan, found, index)
         _timings(plan)
-        page = _page(plan)
-        if page.results or page.runs:  # not only published by another machine
-            write_page(page)
+        page = _page(plan, found)
+        if page.runs or set(page.results) - {cell.result for cell in plan.cells}:
+            write_page(page)  # otherwise another machine published all
+    if index:
+        _write(plan, INDEX, json.dumps(index, indent=1) + "\n")
     return found
+
+
+def _figures(plan: Plan, drawn: Mapping[str, Figure]) -> None:
+    """Write the figures, and remove those of an earlier plan that this one has no numbers for."""
+    for file in plan.experiment.results.glob("*.png"):
+        if study.is_figure(file.stem) and file.stem not in drawn:
+            file.unlink()
+    for name, figure in drawn.items():
+        write_atomically(plan.experiment.results / f"{name}.png", figures.png(figure))
 
 
 def _tabletop(plan: Plan) -> Tabletop | None:
@@ -92,7 +104,10 @@ def _studied(cell: Cell, found: Results) -> Published:
 
 def published(plan: Plan) -> dict[str, Results]:
     """The results of this very plan that `results/EXPERIMENT/` holds, by cell."""
-    index = _index(plan)
+    return _found(plan, _index(plan))
+
+
+def _found(plan: Plan, index: Mapping[str, str]) -> dict[str, Results]:
     return {
         cell.name: results.read(cell.result)
         for cell in plan.cells
@@ -101,7 +116,7 @@ def published(plan: Plan) -> dict[str, Results]:
 
 
 def _index(plan: Plan) -> dict[str, str]:
-    """{cell: the key of all that determined its published result}."""
+    """{cell: the key of all that determined its published result}, and {film of a pair: both keys}."""
     file = plan.experiment.results / INDEX
     return json.loads(file.read_text()) if file.is_file() else {}
 
@@ -124,16 +139,20 @@ def _timings(plan: Plan) -> None:
     _write(plan, TIMINGS, json.dumps(spent, indent=1) + "\n")
 
 
-def _page(plan: Plan) -> ReportConfig:
-    """The page of all that is finished."""
+def _page(plan: Plan, found: Mapping[str, Results]) -> ReportConfig:
+    """The page of all that is finished here, and of what another machine published."""
     experiment, steps = plan.experiment, plan.steps.values()
     finished = [step for step in steps if step.product.exists()]
-    checked = [step.product for step in finished if step.stage == "check_data"]
+    checked = [step.product.with_name("sheet.png") for step in finished if step.stage == "check_data"]
+    cells = [cell for cell in plan.cells if cell.name in found]
+    here = [plan.steps[cell.steps[-1]].product for cell in cells]
     return ReportConfig(
         output=page_path(plan),
         title=experiment.title or experiment.name.replace("_", " "),
-        baseline=plan.cells[0].name,
-        results=tuple(step.product for step in finished if step.stage == "evaluate_policy"),
+        baseline=cells[0].name,
+        results=tuple(
+            file if file.is_file() else cell.result for file, cell in zip(here, cells, strict=True)
+        ),
         runs=tuple(step.folder for step in finished if step.stage.startswith("train_")),
         pictures=(*checked, *experiment.pictures),
         timings=experiment.results / TIMINGS,
@@ -146,11 +165,12 @@ def page_path(plan: Plan) -> Path:
     return plan.experiment.results / "page.html"
 
 
-def _films(plan: Plan, found: Mapping[str, Results]) -> None:
-    """The first recorded episodes of each compared pair, one policy above the other, as A-vs-B.mp4.
+def _films(plan: Plan, found: Mapping[str, Results], index: Mapping[str, str]) -> dict[str, str]:
+    """The first recorded episodes of each compared pair, one policy above the other, as A-vs-B.mp4: {name: both keys}.
 
-    Only with named tests: there one wants to see how the two differ.
+    Only with named tests: there one wants to see how the two differ. A film of other policies than the results' goes.
     """
+    made: dict[str, str] = {}
     cells = {cell.name: cell for cell in plan.cells if cell.test}
     for pair in plan.pairs:
         if not found.keys() >= set(pair):
@@ -161,10 +181,17 @@ def _films(plan: Plan, found: Mapping[str, Results]) -> None:
             product, outcomes = plan.steps[cell.steps[-1]].product, found[cell.name].episodes[:PAIRED]
             label = cell.recipe if len({each.recipe for each in both}) > 1 else cell.name
             shown += [(recording.path(product, i), e.outcome, label) for i, e in enumerate(outcomes)]
-        target = plan.experiment.results / f"{'-vs-'.join(pair)}.mp4"
-        files = [file for file, _, _ in shown]
-        if files and all(file.is_file() for file in files) and _older(target, files):
-            recording.write_grid(target, shown, PAIRED)
+        name, keys = "-vs-".join(pair), " ".join(_key(plan, cell) for cell in both)
+        target = plan.experiment.results / f"{name}.mp4"
+        files, others = [file for file, _, _ in shown], index.get(name, keys) != keys
+        if files and all(file.is_file() for file in files):
+            if others or _older(target, files):
+                recording.write_grid(target, shown, PAIRED)
+        elif others:
+            target.unlink(missing_ok=True)
+        if target.is_file():
+            made[name] = keys
+    return made
 
 
 def _older(target: Path, sources: Sequence[Path]) -> bool:

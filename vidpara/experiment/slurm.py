@@ -29,6 +29,10 @@ class Slurm:
             raise UserError(
                 "--executor slurm needs the package 'submitit'; pip install -e '.[slurm]'"
             ) from missing
+        if jobs < 1:
+            raise UserError(
+                f"--jobs {jobs}; give how many of the cluster's jobs may be there at once, 1 or more"
+            )
         if bad := [pair for pair in settings if "=" not in pair]:
             raise UserError(f"--slurm {bad[0]}: expected NAME=VALUE, such as slurm_partition=gpu")
         try:
@@ -36,7 +40,15 @@ class Slurm:
         except RuntimeError as error:
             raise UserError(f"--executor slurm: {error}; start it where 'srun' is") from error
         pairs = (pair.split("=", 1) for pair in settings)
-        self._executor.update_parameters(**{k: int(v) if v.isdecimal() else v for k, v in pairs})
+        try:
+            self._executor.update_parameters(**{k: int(v) if v.isdecimal() else v for k, v in pairs})
+        except (
+            NameError,
+            AssertionError,
+            TypeError,
+            ValueError,
+        ) as error:  # what submitit says of a wrong one
+            raise UserError(f"--slurm {' '.join(settings)}: submitit does not take this ({error})") from error
         self._folder, self._jobs = folder, jobs
         self._running: list[_Submitted] = []
 

@@ -55,7 +55,9 @@ class LiveTable:
         for name, value in standing.items():
             if value.state not in ("waiting", self._last.get(name)):
                 note = f": {value.note}" if value.state == "failed" else ""
-                self._console.print(f"{name}: {value.state}{note}", highlight=False, soft_wrap=True)
+                self._console.print(
+                    f"{name}: {value.state}{note}", markup=False, highlight=False, soft_wrap=True
+                )
             self._last[name] = value.state
 
 

@@ -22,7 +22,7 @@ def cells(found: Mapping[str, Results]) -> Iterator[str]:
     """A row a cell; with the plan's error and the time of a look where held-out demos were asked for."""
     measured = any(ERROR in result.measured for result in found.values())
     titles = ["cell", "PLACE, with 95 % interval (Wilson)", "GRASP", "MISS"]
-    titles += ["plan error, cm", "a look, ms"] if measured else []
+    titles += ["plan error, cm", "a look during the evaluation, ms"] if measured else []
     yield from _head(titles)
     for name, result in found.items():
         row = [name, results.success(result), str(result.count("GRASP")), str(result.count("MISS"))]

@@ -98,7 +98,10 @@ def write_page(config: ReportConfig) -> None:
     if not config.results and not config.runs:
         raise UserError("there is nothing to report; give --results FILE.json ... or --runs FOLDER ...")
     found = [(path, results.read(path)) for path in config.results]
-    baseline = config.baseline or next((result.cell for _, result in found), "")
+    known = [result.cell for _, result in found]
+    if found and config.baseline and config.baseline not in known:
+        raise UserError(f"--baseline {config.baseline} is none of the results' cells: {', '.join(known)}")
+    baseline = config.baseline or next(iter(known), "")
     found.sort(key=lambda pair: pair[1].cell != baseline)
     runs = [read_run(folder) for folder in config.runs]
     pictures = [media(path, path.stem.replace("_", " ")) for path in config.pictures]

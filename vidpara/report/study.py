@@ -47,6 +47,11 @@ def draw(
     return drawn
 
 
+def is_figure(name: str) -> bool:
+    """Whether `draw` may give a figure of that name."""
+    return name in ("success", "positions", "views", "learning", "latency") or name.startswith("by_")
+
+
 def success(cells: Sequence[Cell]) -> Figure:
     """A bar a cell: the shares of PLACE, GRASP and MISS, with the Wilson interval of PLACE."""
     with matplotlib.rc_context(figures.STYLE):
@@ -150,7 +155,7 @@ def latency(cells: Sequence[Cell], recipes: Sequence[str] = ()) -> Figure:
         place.set(title="PLACE (%)", ylim=(0, 100))
         error.set(title="plan error on held-out demos (cm)", ylim=(0, None))
         for axes in (place, error):
-            axes.set(xlabel="time of a look (ms)", xlim=(0, None))
+            axes.set(xlabel="time of a look during the evaluation (ms)", xlim=(0, None))
         figure.legend(loc="outside lower center", ncols=3, fontsize=7)
     return figure
 
