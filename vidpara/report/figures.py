@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 import re
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
@@ -40,6 +41,8 @@ UNITS = {
 HIDDEN = re.compile(r"(_lr|/lr|grad_norm|samples_per_second)$")
 COLUMNS, WIDTH, HEIGHT = 3, 3.3, 2.25
 MAPS = 4
+TITLE = 27
+"""Letters in a line above a map."""
 LETTERS = 120
 """Of one point, in an inch of a legend."""
 FOLLOW = 15
@@ -104,7 +107,12 @@ def start_maps(
             if found is None:
                 axes.set_axis_off()
                 continue
-            axes.set(title=found.cell, xlabel="y (metres)", ylabel="x (metres)", aspect="equal")
+            axes.set(
+                title=textwrap.fill(found.cell, TITLE),
+                xlabel="y (metres)",
+                ylabel="x (metres)",
+                aspect="equal",
+            )
             axes.label_outer()
             if grasps:
                 x, y = zip(*grasps, strict=True)
