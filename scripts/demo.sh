@@ -4,7 +4,7 @@
 #   rollouts    a scripted expert demonstrates the task in the LIBERO simulator
 #   check       projected, target and lifted points drawn on the recorded frames
 #   video       stage one: a small video diffusion UNet learns to predict the clips
-#   policies    stage two, and three baselines: one YAML file each
+#   policies    stage two, global regression, joint training, and few labels with a video model and without
 #   evaluation  every policy drives the simulated arm from the same held-out starts
 #   page        the table, the curves, the strips and the videos in one HTML file
 #
