@@ -41,7 +41,7 @@ def main(
     Args:
         experiment: the YAML file that declares its cells.
         jobs: steps side by side; on this machine the cores (and GPUs) are divided among them.
-        only: run only cells with one of these words between hyphens of their names (a recipe, a setting, a test; `joint`
+        only: run only cells with one of these between the hyphens of their names (a recipe, a setting, a test: `joint`
             is not in `joint_equal-seed0`), the first one's cells first.
         overlays: YAML files that replace the experiment's own, for another size; they name its results' folder.
         executor: this machine, or a Slurm cluster through submitit.
