@@ -39,7 +39,9 @@ def test_right_data_pass_and_are_shown(tmp_path, version):
     verdicts = {each["verdict"] for of_source in found.values() for each in of_source.values()}
     assert verdicts == {"ok", "left out"}  # the replay needs a LIBERO file
     assert str(SAMPLES / version) in done.stdout and "round trip" in found["all sources"]
+    assert (tmp_path / "out/passed").is_file()
     assert sorted(file.suffix for file in (tmp_path / "out").iterdir()) == [
+        "",
         ".html",
         ".json",
         ".mp4",
@@ -74,6 +76,7 @@ def test_all_that_is_wrong_is_found_at_once_and_shown(tmp_path):
     assert of_dataset["videos"]["verdict"] == of_dataset["frames"]["verdict"] == "error"
     assert found[str(rollouts)]["reading"]["verdict"] == "ok"
     assert "mix image sizes" in found["all sources"]["together"]["found"]
+    assert not (tmp_path / "out/passed").exists()
     assert (tmp_path / "out/sheet.png").is_file()  # of what can be read, though no training takes it together
 
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+import submitit
 
 from vidpara.cli import UserError
 from vidpara.experiment import execute, executors, slurm
@@ -46,7 +47,8 @@ PROGRAMS = {
 
 @pytest.fixture(autouse=True)
 def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder of the jobs' states."""
+    """The folder of the jobs' states. Every test has a job 1, and submitit remembers which have ended."""
+    submitit.SlurmJob.watcher.clear()
     programs, jobs = tmp_path / "bin", tmp_path / "jobs"
     programs.mkdir()
     jobs.mkdir()
