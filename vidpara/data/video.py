@@ -137,13 +137,9 @@ def frame_times(file: Path) -> tuple[Float[np.ndarray, "n"], tuple[int, int]]:
         if not len(ticks):
             raise UserError(f"{file} holds a video of no frames; remove it or copy it anew")
         times = ticks * float(stream.time_base)
-        usual = float(1 / stream.average_rate) if stream.average_rate else math.inf
+        usual = float(1 / stream.average_rate) if stream.average_rate else 0.0
         steps = np.diff(times)
-        gap = (
-            max(float(np.median(steps)), float(steps[-1]), usual if stream.average_rate else 0)
-            if len(steps)
-            else usual
-        )
+        gap = max(float(np.median(steps)), float(steps[-1]), usual) if len(steps) else usual or math.inf
         if len(stored) < WHOLE * stream.frames:
             raise UserError(
                 f"{file} holds {len(stored)} frames, its header says {stream.frames}; it is truncated: copy it anew"

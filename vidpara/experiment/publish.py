@@ -52,18 +52,17 @@ def publish(plan: Plan) -> dict[str, Results]:
             else:
                 trained.add_places(plan, cell)
             index[cell.name] = _key(plan, cell)
+    _write_index(plan, index)
     found = _found(plan, index)
     if found:
         _write(plan, "table.md", tables.markdown(plan, found))
         studied = [_studied(cell, found[cell.name]) for cell in plan.cells if cell.name in found]
         _figures(plan, study.draw(studied, _tabletop(plan), list(plan.experiment.cells)))
-        index |= _films(plan, found, index)
+        _write_index(plan, index | _films(plan, found, index))
         _timings(plan)
         page = _page(plan, found)
         if page.runs or set(page.results) - {cell.result for cell in plan.cells}:
             write_page(page)  # otherwise another machine published all
-    if index:
-        _write(plan, INDEX, json.dumps(index, indent=1) + "\n")
     return found
 
 
@@ -119,6 +118,11 @@ def _index(plan: Plan) -> dict[str, str]:
     """{cell: the key of all that determined its published result}, and {film of a pair: both keys}."""
     file = plan.experiment.results / INDEX
     return json.loads(file.read_text()) if file.is_file() else {}
+
+
+def _write_index(plan: Plan, index: Mapping[str, str]) -> None:
+    if index:
+        _write(plan, INDEX, json.dumps(index, indent=1) + "\n")
 
 
 def _key(plan: Plan, cell: Cell) -> str:

@@ -15,6 +15,8 @@ from vidpara.experiment.plan import Step
 
 GOES_ON = ("READY", "PENDING", "RUNNING", "REQUEUED", "COMPLETING", "PREEMPTED")
 """States in which submitit waits for a job. One of which Slurm says nothing is taken for over."""
+REFUSED = (NameError, AssertionError, TypeError, ValueError)
+"""What submitit raises where a setting is none of its own, or holds the wrong thing."""
 INTO = ("bash", "-c", 'exec "$@" >> "$0" 2>&1')
 """Runs a command with all that it says appended to a file: the step's log, where the live table reads its progress."""
 
@@ -42,12 +44,7 @@ class Slurm:
         pairs = (pair.split("=", 1) for pair in settings)
         try:
             self._executor.update_parameters(**{k: int(v) if v.isdecimal() else v for k, v in pairs})
-        except (
-            NameError,
-            AssertionError,
-            TypeError,
-            ValueError,
-        ) as error:  # what submitit says of a wrong one
+        except REFUSED as error:
             raise UserError(f"--slurm {' '.join(settings)}: submitit does not take this ({error})") from error
         self._folder, self._jobs = folder, jobs
         self._running: list[_Submitted] = []
