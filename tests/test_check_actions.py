@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import h5py
@@ -29,6 +30,15 @@ def found(path: Path, demos: int = 1, **settings) -> dict[str, Finding]:
     return {each.check: each for each in checks}
 
 
+def acted(folder: Path, change: Callable[[list[list[float]]], list[list[float]]]) -> Path:
+    """A copy of a dataset with other actions."""
+    dataset = Path(shutil.copytree(SAMPLES / "v3.0", folder / "dataset"))
+    (file,) = (dataset / "data").rglob("*.parquet")
+    columns = pq.read_table(file).to_pydict()
+    pq.write_table(pa.table(columns | {"action": change(columns["action"])}), file)
+    return dataset
+
+
 def test_actions_of_a_dataset_are_compared_with_its_poses_and_no_simulator_is_asked():
     findings = found(SAMPLES / "v3.0")
     assert findings["actions"].verdict == "ok"
@@ -36,11 +46,7 @@ def test_actions_of_a_dataset_are_compared_with_its_poses_and_no_simulator_is_as
 
 
 def test_a_datasets_negated_axis_is_named(tmp_path):
-    folder = Path(shutil.copytree(SAMPLES / "v3.0", tmp_path / "dataset"))
-    (file,) = (folder / "data").rglob("*.parquet")
-    columns = pq.read_table(file).to_pydict()
-    columns["action"] = [[-row[0], *row[1:]] for row in columns["action"]]
-    pq.write_table(pa.table(columns), file)
+    folder = acted(tmp_path, lambda rows: [[-row[0], *row[1:]] for row in rows])
     finding = found(folder)["actions"]
     assert finding.verdict == "error" and "x goes with -x" in finding.found
 
@@ -93,20 +99,12 @@ def test_states_that_are_no_numbers_are_an_error(tmp_path):
 
 
 def test_commands_that_are_no_numbers_are_named_and_cost_the_others_nothing(tmp_path):
-    folder = Path(shutil.copytree(SAMPLES / "v3.0", tmp_path / "dataset"))
-    (file,) = (folder / "data").rglob("*.parquet")
-    columns = pq.read_table(file).to_pydict()
-    columns["action"][3][0] = float("nan")
-    pq.write_table(pa.table(columns), file)
+    folder = acted(tmp_path, lambda rows: [*rows[:3], [float("nan"), *rows[3][1:]], *rows[4:]])
     findings = found(folder)
     assert findings["commands"].verdict == "warning" and "1 of 2 episodes" in findings["commands"].found
     assert findings["actions"].verdict == "ok"
 
 
 def test_a_row_without_a_command_costs_its_episode_alone(tmp_path):
-    folder = Path(shutil.copytree(SAMPLES / "v3.0", tmp_path / "dataset"))
-    (file,) = (folder / "data").rglob("*.parquet")
-    columns = pq.read_table(file).to_pydict()
-    columns["action"][3] = []
-    pq.write_table(pa.table(columns), file)
+    folder = acted(tmp_path, lambda rows: [*rows[:3], [], *rows[4:]])
     assert found(folder, on_error="skip")["actions"].verdict == "ok"

@@ -113,7 +113,6 @@ def test_files_of_two_image_sizes_are_named(config, tmp_path: Path):
         write_dataset(episodes, config)
 
 
-def test_a_folder_without_files_is_named(tmp_path: Path):
-    (tmp_path / "empty").mkdir()
+def test_an_export_of_nothing_is_refused(tmp_path: Path):
     with pytest.raises(UserError, match="--rollouts name no episodes"):
         export(ExportLeRobotConfig((), tmp_path / "dataset"))

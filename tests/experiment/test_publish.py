@@ -67,6 +67,16 @@ def finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Plan:
     return Plan(experiment, tuple(cells), steps | {missing.name: missing}, pairs)
 
 
+def filmed(finished: Plan) -> Plan:
+    """The plan with a named test, and recordings of the first pair."""
+    for name in ("two-seed0", "joint-seed0"):
+        for episode in range(publish.PAIRED):
+            file = recording.path(finished.steps[f"{name} evaluate"].product, episode)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            write_mp4(file, [np.zeros((16, 16, 3), np.uint8)] * 2, 10, 24)
+    return finished._replace(cells=tuple(cell._replace(test="right") for cell in finished.cells))
+
+
 def test_finished_cells_are_published_with_their_training(finished: Plan):
     assert list(publish.publish(finished)) == ["two-seed0", "joint-seed0", "two-seed1"]
     assert results.read(Path("results/study/two-seed0.json")).count("PLACE") == 8
@@ -94,12 +104,7 @@ def test_the_film_of_the_first_episodes_is_published(finished: Plan):
 
 
 def test_a_pair_in_a_named_test_is_filmed_one_above_the_other_and_anew_when_one_was(finished: Plan):
-    tested = finished._replace(cells=tuple(cell._replace(test="right") for cell in finished.cells))
-    for name in ("two-seed0", "joint-seed0"):
-        for episode in range(publish.PAIRED):
-            file = recording.path(finished.steps[f"{name} evaluate"].product, episode)
-            file.parent.mkdir(parents=True, exist_ok=True)
-            write_mp4(file, [np.zeros((16, 16, 3), np.uint8)] * 2, 10, 24)
+    tested = filmed(finished)
     publish.publish(tested)
     film = Path("results/study/two-seed0-vs-joint-seed0.mp4")
     (first, *_), cell = read_mp4(film), recording.CELL + 2 * recording.BORDER
@@ -252,12 +257,7 @@ def test_success_by_tilt_is_a_table_where_there_are_several():
 
 def test_what_belongs_to_an_earlier_policy_goes(finished: Plan):
     """A training beside a result that has none, a film of a pair, and a figure without numbers."""
-    tested = finished._replace(cells=tuple(cell._replace(test="right") for cell in finished.cells))
-    for name in ("two-seed0", "joint-seed0"):
-        for episode in range(publish.PAIRED):
-            file = recording.path(finished.steps[f"{name} evaluate"].product, episode)
-            file.parent.mkdir(parents=True, exist_ok=True)
-            write_mp4(file, [np.zeros((16, 16, 3), np.uint8)] * 2, 10, 24)
+    tested = filmed(finished)
     publish.publish(tested)
     folder, judged = Path("results/study"), finished.steps["joint-seed0 evaluate"]
     film, training = folder / "two-seed0-vs-joint-seed0.mp4", folder / "joint-seed0.training.json"

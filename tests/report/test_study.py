@@ -177,12 +177,18 @@ def test_trainings_are_read_in_the_order_in_which_they_ran(tmp_path: Path):
     assert read_machine(file) == "AMD EPYC, float32 and AMD EPYC, bf16"
 
 
+def placed(of: Cell, places: list[tuple[float, float]]) -> Results:
+    """Its results with the object at these x and y (metres)."""
+    starts = [EpisodeStart(i, (("object", x, y),), (0.0, 0.0)) for i, (x, y) in enumerate(places)]
+    pairs = zip(of.results.episodes, starts, strict=True)
+    return of.results._replace(episodes=tuple(episode._replace(start=start) for episode, start in pairs))
+
+
 def test_a_map_shows_the_training_demos_under_the_episodes_of_each_test():
     def tested(test: str) -> Cell:
         base = cell("two_stage", 4, 7)
-        starts = [EpisodeStart(i, (("object", 0.01 * i, 0.1),), (0.0, 0.0)) for i in range(10)]
-        episodes = tuple(e._replace(start=s) for e, s in zip(base.results.episodes, starts, strict=True))
-        return base._replace(test=test, results=base.results._replace(episodes=episodes), places=[(0.0, 0.2)])
+        found = placed(base, [(0.01 * i, 0.1) for i in range(10)])
+        return base._replace(test=test, results=found, places=[(0.0, 0.2)])
 
     right_alone = tested("right")._replace(name="joint-right", recipe="joint")
     figure = study.draw([tested("left"), tested("right"), right_alone])["positions"]
@@ -199,10 +205,9 @@ def test_a_map_shows_the_training_demos_under_the_episodes_of_each_test():
 
 
 def test_the_names_above_two_maps_do_not_run_into_each_other():
-    one = cell("dinov3_regression-corners-demos32-table", 4, 7)
-    starts = [EpisodeStart(i, (("object", 0.04 * i, 0.07 * i),), (0.0, 0.0)) for i in range(10)]
-    episodes = tuple(e._replace(start=s) for e, s in zip(one.results.episodes, starts, strict=True))
-    found = one.results._replace(episodes=episodes)
+    found = placed(
+        cell("dinov3_regression-corners-demos32-table", 4, 7), [(0.04 * i, 0.07 * i) for i in range(10)]
+    )
     figure = figures.start_maps([found, found])
     figure.draw_without_rendering()
     left, right = (axes._left_title.get_window_extent() for axes in figure.axes)  # pyright: ignore

@@ -82,7 +82,8 @@ def read(path: Path) -> Experiment:
     Files under `include` come first; what this file says of a key replaces what they say of it.
 
     Raises:
-        UserError: it is missing, not YAML, has unknown keys, or lacks cells or an evaluation.
+        UserError: it is missing, not YAML, has unknown keys or values of another kind, lacks cells or an evaluation, or
+            tells a finished policy what only a training can be told.
     """
     tree = {"name": path.stem, **_included(path)}
     _known_keys(Experiment, {key: tree[key] for key in tree if key != "policies"}, path, "the file")

@@ -75,8 +75,8 @@ def plan(experiment: Experiment, overlays: Sequence[str] = ()) -> Plan:
     """Cells and steps of an experiment. `overlays` replace the file's own; the results go to a folder named after them.
 
     Raises:
-        UserError: a cell's files or flags do not fit their stage, it says nothing of the size that `overlays` are, or
-            `compare` names no cell.
+        UserError: a cell's files or flags do not fit their stage, it says nothing of the size that `overlays` are,
+            `compare` names no cell, two cells have one name, or a picture for the page is missing.
     """
     if overlays:
         experiment = resized(experiment, tuple(overlays))

@@ -93,7 +93,7 @@ def write_page(config: ReportConfig) -> None:
     """Collect what `config` names and write the page, whole or not at all.
 
     Raises:
-        UserError: nothing is named, or something named is missing.
+        UserError: nothing is named, something named is missing, or the baseline is none of the results.
     """
     if not config.results and not config.runs:
         raise UserError("there is nothing to report; give --results FILE.json ... or --runs FOLDER ...")

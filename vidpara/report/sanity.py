@@ -107,10 +107,8 @@ def decode(head: PixelHead, cell: Float[Tensor, "n 2"], height: Float[Tensor, "n
 def frames(episode: Episode, head: PixelHead, clip: ClipConfig) -> list[UInt8[np.ndarray, "h w 3"]]:
     """Every frame with the end effector (white), the clip's targets (green) and the lifted rounded ones (red)."""
     images, camera = episode.images(), _batched(episode.camera)
-    cell, height = (
-        head.to_cell(episode.pixel).round(),
-        head.heights.coordinate(episode.position[:, 2]).round(),
-    )
+    cell = head.to_cell(episode.pixel).round()
+    height = head.heights.coordinate(episode.position[:, 2]).round()
     shown = episode.in_view & fixes(head, cell, height, camera)
     lifted = torch.full_like(episode.pixel, torch.nan)
     lifted[shown] = project(decode(head, cell[shown], height[shown], camera), camera)

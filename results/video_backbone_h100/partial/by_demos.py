@@ -32,7 +32,7 @@ def draw() -> Figure:
     whole = [file for file in HERE.parent.glob("*-seed0-demos*.json") if not file.stem.endswith(".training")]
     begun = [file for file in HERE.glob("*.json") if not (HERE.parent / file.name).exists()]
     cells = [cell(file) for file in sorted([*whole, *begun])]
-    recipes = list(read(Path("configs/experiments/video_backbone.yaml")).cells)
+    recipes = list(read(HERE.parents[2] / "configs/experiments/video_backbone.yaml").cells)
     return study.by_setting(sorted(cells, key=lambda each: recipes.index(each.recipe)), "data.demos", recipes)
 
 
