@@ -66,6 +66,8 @@ def test_all_that_is_wrong_is_found_at_once_and_shown(tmp_path):
     cut.write_bytes(cut.read_bytes()[:200])
     (dataset / "data/chunk-000/episode_000000.parquet").write_bytes(b"cut")
     rollouts = write(tmp_path / "rollouts.hdf5")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/passed").touch()  # by an earlier check
     done = check(tmp_path / "out", tmp_path / "missing.hdf5", dataset, rollouts)
     assert done.returncode == 2 and "Traceback" not in done.stderr
     assert done.stderr.count("\n") == 1 and "page.html" in done.stderr

@@ -17,6 +17,7 @@ from vidpara.experiment.declare import Experiment, Recipe
 from vidpara.experiment.execute import Standing
 from vidpara.experiment.executors import Local, gpus, slots
 from vidpara.experiment.plan import Cell, Plan, Step
+from vidpara.experiment.table import LiveTable
 
 
 def script(name: str, body: str, folder: Path, needs: tuple[str, ...] = (), whole: bool = False) -> Step:
@@ -185,3 +186,11 @@ def test_only_the_gpus_that_the_experiment_was_given_are_used(monkeypatch: pytes
     assert gpus() == ["0", "1"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,GPU-8932f937")
     assert gpus() == ["5", "GPU-8932f937"]
+
+
+def test_what_a_failed_step_said_is_text_and_no_markup(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    step = script("bad", "pass", tmp_path)
+    plan = Plan(Experiment("scripts", {}, Recipe()), (), {step.name: step})
+    with LiveTable(plan) as live:
+        live.show({step.name: Standing("failed", "KeyError: '[/data/x.hdf5]'")})
+    assert "bad: failed: KeyError: '[/data/x.hdf5]'" in capsys.readouterr().err

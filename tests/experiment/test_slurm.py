@@ -120,6 +120,9 @@ def test_an_interrupt_cancels_the_jobs(tmp_path: Path, cluster: Path, monkeypatc
 def test_wrong_settings_and_no_cluster_are_clear_errors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     with pytest.raises(UserError, match="--slurm gpu: expected NAME=VALUE"):
         slurm.Slurm(1, tmp_path / "slurm", ["gpu"])
+    for wrong in ("slurm_foo=1", "timeout_min=soon"):
+        with pytest.raises(UserError, match=f"--slurm {wrong}: submitit does not take this"):
+            slurm.Slurm(1, tmp_path / "slurm", [wrong])
     with pytest.raises(UserError, match="--jobs 0; give how many"):
         slurm.Slurm(0, tmp_path / "slurm", [])
     monkeypatch.setenv("PATH", str(tmp_path))

@@ -139,6 +139,11 @@ def test_what_is_missing_is_named_and_nothing_is_written(config: ReportConfig, t
     assert not output.exists()
 
 
+def test_a_baseline_that_is_none_of_the_results_is_named(config: ReportConfig, tmp_path: Path):
+    with pytest.raises(UserError, match=r"--baseline jiont is none of the results' cells: .*joint"):
+        write_page(replace(config, output=tmp_path / "page.html", baseline="jiont"))
+
+
 def test_an_empty_report_is_refused(tmp_path: Path):
     with pytest.raises(UserError, match="nothing to report"):
         write_page(ReportConfig(output=tmp_path / "page.html"))

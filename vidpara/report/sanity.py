@@ -110,7 +110,7 @@ def frames(episode: Episode, head: PixelHead, clip: ClipConfig) -> list[UInt8[np
     cell = head.to_cell(episode.pixel).round()
     height = head.heights.coordinate(episode.position[:, 2]).round()
     shown = episode.in_view & fixes(head, cell, height, camera)
-    lifted = torch.full_like(episode.pixel, torch.nan)
+    lifted = torch.zeros_like(episode.pixel)
     lifted[shown] = project(decode(head, cell[shown], height[shown], camera), camera)
     drawn, scale = [], _scale(images)
     for now, image in enumerate(images):
