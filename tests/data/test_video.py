@@ -93,8 +93,10 @@ def write(file: Path, codec: str, options: dict[str, str], times: list[int] | No
     return file
 
 
-def trimmed(whole: Path, file: Path, first: int) -> Path:
-    """The video from its frame `first` on, not encoded anew: as `ffmpeg -ss ... -c copy` cuts it."""
+def copied(whole: Path, file: Path, first: int = 0, lasts: float = 0.05) -> Path:
+    """The video from its frame `first` on, not encoded anew, as `ffmpeg -ss ... -c copy` cuts it; the last frame lasts
+    so many seconds.
+    """
     with (
         av.open(str(whole)) as source,
         av.open(str(file), "w", options={"avoid_negative_ts": "disabled"}) as cut,
@@ -103,10 +105,11 @@ def trimmed(whole: Path, file: Path, first: int) -> Path:
         copy = cut.add_stream_from_template(stream)
         begin = round(first / 20 / stream.time_base)
         source.seek(begin, stream=stream)
-        for packet in source.demux(stream):
-            if packet.pts is not None and packet.dts is not None:  # all but the last, which is empty
-                packet.pts, packet.dts, packet.stream = packet.pts - begin, packet.dts - begin, copy
-                cut.mux(packet)
+        packets = [packet for packet in source.demux(stream) if packet.size]
+        max(packets, key=lambda packet: packet.pts or 0).duration = round(lasts / stream.time_base)
+        for packet in packets:
+            packet.pts, packet.dts, packet.stream = (packet.pts or 0) - begin, (packet.dts or 0) - begin, copy
+            cut.mux(packet)
     return file
 
 
@@ -385,7 +388,7 @@ def test_a_video_without_frames_is_named(tmp_path):
 def test_a_clip_that_is_cut_out_without_encoding_is_read(tmp_path, kind):
     """Frames from the keyframe to where the clip begins stay in the file, behind an edit list."""
     whole = write(tmp_path / "whole.mp4", *KINDS[kind][:2])
-    file = trimmed(whole, tmp_path / "clip.mp4", first=15)
+    file = copied(whole, tmp_path / "clip.mp4", first=15)
     times, _ = frame_times(file)
     shown, images = decoded(file)
     np.testing.assert_allclose(times, shown, atol=1e-6)
@@ -395,5 +398,6 @@ def test_a_clip_that_is_cut_out_without_encoding_is_read(tmp_path, kind):
 
 def test_a_last_frame_that_is_shown_as_long_as_the_one_before_is_no_truncation(tmp_path):
     times = [*range(0, 10 * (FRAMES - 2), 10), 10 * (FRAMES - 2), 10 * (FRAMES - 2) + 900]
-    file = write(tmp_path / "bursts.mp4", *KINDS["h264 gop 10"][:2], times)
+    whole = write(tmp_path / "whole.mp4", *KINDS["h264 gop 10"][:2], times)
+    file = copied(whole, tmp_path / "bursts.mp4", lasts=0.9)
     assert len(frame_times(file)[0]) == FRAMES
