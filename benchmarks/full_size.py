@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from benchmarks.policies import SPACE
-from vidpara.build import build_head
+from vidpara.build_policy import build_head
 from vidpara.config import DiffusionConfig, HeadConfig, PolicyConfig, UNetConfig
 from vidpara.models.autoencoder import SVDAutoencoder
 from vidpara.models.cross_attention import use_single_token

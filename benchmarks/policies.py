@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import torch
 
-from vidpara.build import build_policy
+from vidpara.build import shaped_autoencoder
+from vidpara.build_policy import build_policy
 from vidpara.cli import load
 from vidpara.config import TrainPolicyConfig
-from vidpara.memory import shaped_autoencoder
 from vidpara.policy import VideoPolicy
 from vidpara.training.optimizer import ParamGroup
 from vidpara.types import Actions, Batch, Camera, Observation, RobotState, Workspace

@@ -13,7 +13,8 @@ from vidpara.data.sources import read_sources
 from vidpara.evaluation.evaluators import GeneratedClips
 from vidpara.hub import prepare_push, push
 from vidpara.models.checkpointing import layers
-from vidpara.run_folder import save_card, save_video
+from vidpara.models.svd import VideoModel
+from vidpara.run_folder import PRODUCTS, save_card, save_video
 from vidpara.training.optimizer import ParamGroup
 from vidpara.training.processes import launched, processes
 from vidpara.training.sharding import check_launch
@@ -35,9 +36,14 @@ def run(config: TrainVideoConfig, argv: list[str]) -> None:
     model = build.build_video_model(config.unet, config.diffusion, autoencoder, frames)
     image_encoder = build.build_image_encoder(config.image_encoder, model.unet.config.cross_attention_dim)
     data = build_data(config, episodes, autoencoder, image_encoder, state, model.blank, labelled=False)
+
+    def save(trained: VideoModel) -> None:
+        save_video(config.run, trained, autoencoder, image_encoder)
+        save_card(config.run, config)
+
     vis = config.run / "vis"
     generated = GeneratedClips(data.validation, autoencoder, config.samples, config.sample_steps, vis)
-    model = train(
+    train(
         model,
         data.training,
         data.validation,
@@ -53,12 +59,11 @@ def run(config: TrainVideoConfig, argv: list[str]) -> None:
         argv=argv,
         defaults=dump(TrainVideoConfig()),
         evaluators=[generated] if config.samples else [],
+        save=save,
+        products=PRODUCTS,
     )
-    if state.is_main_process:
-        save_video(config.run, model, autoencoder, image_encoder)
-        save_card(config.run, config)
-        if config.hub.push:
-            print(push(config.run, config.hub.push, config.hub.private))
+    if state.is_main_process and config.hub.push:
+        print(push(config.run, config.hub.push, config.hub.private))
 
 
 if __name__ == "__main__":

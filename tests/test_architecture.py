@@ -25,6 +25,7 @@ LAYERS: tuple[set[str], ...] = (
     {"policy"},
     {"training", "evaluation"},
     {"build", "build_data", "check_actions", "report"},
+    {"build_policy"},
     {"run_folder", "memory", "hub", "check_sources"},
     {"experiment"},
 )

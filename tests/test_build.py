@@ -4,21 +4,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
 from diffusers import AutoencoderKLTemporalDecoder
 
-from vidpara.build import (
-    build_autoencoder,
-    build_image_encoder,
-    build_policy,
-    build_reader,
-    build_unet,
-    build_vit,
-)
+from vidpara.build import build_autoencoder, build_image_encoder, build_unet, build_vit
+from vidpara.build_policy import build_policy, build_reader, from_video_run
 from vidpara.cli import UserError, dump
 from vidpara.config import (
+    ACTConfig,
     AutoencoderConfig,
     DataConfig,
     HeadConfig,
@@ -83,6 +79,18 @@ def test_missing_weights_are_one_clear_line(tmp_path):
         (PolicyConfig(denoising_steps=4), "train with a lower --policy.sigma"),
         (PolicyConfig(denoising_steps=0), "at least 1"),
         (PolicyConfig(taps=(5,)), "decoder blocks 0 to 1"),
+        (PolicyConfig(taps=(1, 1)), "name one or more of them, each once"),
+        (PolicyConfig(taps=()), "name one or more of them, each once"),
+        (PolicyConfig(stop_gradient=True, action_fraction=1.0), "take --policy.backbone frozen, or"),
+        (PolicyConfig("image", stop_gradient=True), "take --policy.backbone frozen, or"),
+        (
+            PolicyConfig(taps=(0, 1), head=HeadConfig("act", targets="hard")),
+            "policy.head.targets hard is for heads with bins",
+        ),
+        (
+            PolicyConfig(taps=(0, 1), head=HeadConfig("act", act=ACTConfig(width=30, heads=2))),
+            "width 30 is not a multiple of 4",
+        ),
         (PolicyConfig(backbone="frozen"), "no video loss"),
         (PolicyConfig(action_fraction=1.0), "no video loss"),
         (PolicyConfig("image"), "no video loss"),
@@ -94,6 +102,21 @@ def test_a_policy_that_contradicts_itself_is_refused(settings: PolicyConfig, mes
     autoencoder = PatchPCA.fit(torch.randn(64, 3, 16, 16), AutoencoderConfig(patch=8, channels=4))
     with pytest.raises(UserError, match=message):
         build_policy(config, autoencoder, SPACE)
+
+
+@pytest.mark.parametrize("backbone", ["train", "frozen"])
+def test_a_stopped_gradient_is_possible_where_the_backbone_has_another_or_needs_none(
+    backbone: Literal["train", "frozen"],
+):
+    autoencoder = PatchPCA.fit(torch.randn(64, 3, 16, 16), AutoencoderConfig(patch=8, channels=4))
+    settings = PolicyConfig(taps=(0, 1), backbone=backbone, stop_gradient=True)
+    build_policy(TrainPolicyConfig(policy=settings, unet=SMALL), autoencoder, SPACE)
+
+
+def test_an_image_policy_starts_from_no_video_run(tmp_path):
+    config = TrainPolicyConfig(policy=PolicyConfig("image"), video_run=tmp_path)
+    with pytest.raises(UserError, match=r"policy.kind image has none: leave --video_run out"):
+        from_video_run(config)
 
 
 def test_a_run_with_absolute_positions_is_loaded_with_them_and_has_the_weights_of_one_without(tmp_path):

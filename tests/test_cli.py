@@ -22,7 +22,7 @@ from vidpara.config.bounds import BOUNDS
 from vidpara.config.groups import HOW, RETIRED
 from vidpara.evaluation.episode_log import EXTENT
 from vidpara.experiment.keys import BY_CONTENT
-from vidpara.training.checkpoint import LENGTH
+from vidpara.training.checkpoint import ADJUSTABLE
 
 HELD = {
     field.default_factory
@@ -325,6 +325,10 @@ def test_another_pipe_that_breaks_is_no_silent_success():
         (TrainPolicyConfig, "--policy.action_fraction -1", "--policy.action_fraction -1.0: give 0 to 1"),
         (TrainPolicyConfig, "--trainer.steps -5", "--trainer.steps -5: give at least 1"),
         (TrainPolicyConfig, "--optimizer.lr -1", "--optimizer.lr -1.0: give at least 0"),
+        (TrainPolicyConfig, "--optimizer.betas 0.9 1", "--optimizer.betas 0.9 1.0: give 0 to 0.999999"),
+        (TrainPolicyConfig, "--loss.decay 1", "--loss.decay 1.0: give 0 to 0.999999"),
+        (TrainPolicyConfig, "--trainer.seed -1", "--trainer.seed -1: give at least 0"),
+        (EvaluateConfig, "--seed -1", "--seed -1: give at least 0"),
         (TrainPolicyConfig, "--policy.sigma 0", "--policy.sigma 0.0: give at least 0.002"),
         (EvaluateConfig, "--controller.max_steps_per_point 0", "steps_per_point 0: give at least 1"),
         (EvaluateConfig, "--scene.view_grid 0 8", "--scene.view_grid 0 8: give at least 1"),
@@ -342,7 +346,6 @@ def test_every_bound_is_that_of_a_setting_and_holds_for_its_default():
 
 
 UNBOUNDED = {
-    "seed", "trainer.seed",  # any
     "vit.levels", "policy.taps", "data.validation_demos", "episodes", "denoising_steps", "policy.denoising_steps",
     "plan",  # what they may be depends on more, and is said where that is known
     "data.lerobot.opening_range", "data.lerobot.gripper_open", "data.lerobot.gripper_closed", "scene.x_range",
@@ -365,7 +368,7 @@ def test_every_number_has_bounds_or_needs_none():
 
 
 def test_settings_that_do_not_count_are_settings():
-    assert known_settings() >= HOW | LENGTH | EXTENT | BY_CONTENT
+    assert known_settings() >= HOW | ADJUSTABLE | EXTENT | BY_CONTENT
 
 
 def test_a_file_of_an_earlier_version_may_hold_a_retired_setting(tmp_path):

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch.utils.data import default_collate
 
-from vidpara.build import build_policy
+from vidpara.build_policy import build_policy
 from vidpara.cli import load
 from vidpara.config import AutoencoderConfig, TrainPolicyConfig
 from vidpara.geometry.camera import project

@@ -13,13 +13,15 @@ from torch.utils.data import default_collate
 
 from tests.test_golden import sample
 from vidpara import memory
-from vidpara.build import build_policy, build_unet
+from vidpara.build import build_unet, shaped_autoencoder
+from vidpara.build_policy import build_policy
 from vidpara.cli import UserError, load
 from vidpara.config import TrainPolicyConfig, TrainVideoConfig
 from vidpara.models.autoencoder import Pixels
 from vidpara.models.checkpointing import layers
 from vidpara.models.saved import activations
 from vidpara.models.svd import VideoModel
+from vidpara.training.optimizer import ParamGroup, build_optimizer, optimizer_tensors
 
 FILES = ["configs/policy/para.yaml", "configs/pocket.yaml"]
 FLAGS = [
@@ -44,7 +46,7 @@ def in_the_root(monkeypatch: pytest.MonkeyPatch):
 def test_the_planned_activations_are_those_of_a_real_forward(checkpointing: str):
     config = load(TrainPolicyConfig, [*FILES, *FLAGS, "--unet.checkpointing", checkpointing])
     planned = memory.plan(config).ddp
-    autoencoder = memory.shaped_autoencoder(config)
+    autoencoder = shaped_autoencoder(config)
     space = memory.Workspace((32, 32), (-1.0, -1.0, 0.0), (1.0, 1.0, 1.0), ((1.0, 0.0, 0.0),) * 3)
     model = build_policy(config, autoencoder, space).train()
     batch = default_collate([sample(i, autoencoder.channels, model.image_encoder.dim) for i in range(4)])
@@ -54,7 +56,28 @@ def test_the_planned_activations_are_those_of_a_real_forward(checkpointing: str)
     assert planned.largest_block == real.largest
     assert planned.weights == 4 * sum(p.numel() for p in model.parameters())
     assert planned.gradients == 4 * sum(p.numel() for p in model.parameters() if p.requires_grad)
-    assert planned.gradients == planned.average == planned.optimizer  # Muon has one moment
+    assert planned.gradients == planned.average
+
+
+@pytest.mark.parametrize("head", [False, True])
+@pytest.mark.parametrize("kind", ["muon", "adamw"])
+def test_the_planned_moments_are_those_of_a_real_step(kind: str, head: bool):
+    flags = ["--optimizer.kind", kind, "--optimizer.muon_head", str(head)]
+    config = load(TrainPolicyConfig, [*FILES, *FLAGS, *flags])
+    autoencoder = shaped_autoencoder(config)
+    space = memory.Workspace((32, 32), (-1.0, -1.0, 0.0), (1.0, 1.0, 1.0), ((1.0, 0.0, 0.0),) * 3)
+    model = build_policy(config, autoencoder, space)
+    groups = [
+        ParamGroup("backbone", list(model.backbone.parameters()), 1e-3, hidden=True),
+        ParamGroup("head", list(model.head.parameters()), 1e-3),
+    ]
+    optimizer = build_optimizer(model, groups, config.optimizer)
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter) if parameter.requires_grad else None
+    optimizer.step()
+    kept = optimizer_tensors(model, optimizer)
+    real = sum(value.nbytes for name, value in kept.items() if not name.endswith("/step"))
+    assert memory.plan(config).ddp.optimizer == real
 
 
 def test_the_planned_adapters_are_those_of_peft():

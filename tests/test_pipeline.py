@@ -20,6 +20,7 @@ from vidpara.geometry.camera import inside
 from vidpara.heads.pixel import PixelHead
 from vidpara.report.sanity import round_trip
 from vidpara.run_folder import load_policy, load_video
+from vidpara.training.loop import Loop
 from vidpara.types import Observation
 
 pytest.importorskip("libero")
@@ -36,6 +37,11 @@ def stage(name: str, config: type, argv: list[str]) -> None:
     """Run a stage in this process, as its command line would."""
     entry = runpy.run_path(str(ROOT / "stages" / f"{name}.py"))
     entry["run" if "run" in entry else "main"](load(config, argv), argv)
+
+
+def interrupted(*anything: object) -> None:
+    """In the place of the loop: Ctrl-C before its first step."""
+    raise KeyboardInterrupt
 
 
 @pytest.fixture(scope="session")
@@ -204,6 +210,38 @@ def test_a_stage_one_run_of_another_clip_is_refused(rollouts, video_run, tmp_pat
             [*argv, "--video_run", str(video_run), "--data.clip.stride", "2"],
         )
     assert not (tmp_path / "x").exists()
+
+
+def test_a_finished_policy_that_goes_on_is_none_until_it_has_finished_again(
+    rollouts, video_run, tmp_path, monkeypatch
+):
+    run = tmp_path / "policy"
+    own = [str(ROOT / "configs/policy/two_stage.yaml"), "--video_run", str(video_run)]
+    stage("train_policy", TrainPolicyConfig, [own[0], *flags(rollouts, run, 1), *own[1:]])
+    assert load_policy(run)
+    with monkeypatch.context() as patch:
+        patch.setattr(Loop, "go", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            stage("train_policy", TrainPolicyConfig, [own[0], *flags(rollouts, run, 2), *own[1:]])
+    with pytest.raises(UserError, match=r"not a finished policy run \(head\.safetensors is missing\)"):
+        load_policy(run)
+    stage("train_policy", TrainPolicyConfig, [own[0], *flags(rollouts, run, 2), *own[1:]])
+    assert load_policy(run)
+
+
+def test_a_stage_one_run_that_goes_on_is_not_started_from(rollouts, video_run, tmp_path, monkeypatch):
+    run = tmp_path / "video"
+    shutil.copytree(video_run, run)
+    monkeypatch.setattr(Loop, "go", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        stage(
+            "train_video",
+            TrainVideoConfig,
+            [str(ROOT / "configs/video/stage_one.yaml"), *flags(rollouts, run, 3)],
+        )
+    argv = [str(ROOT / "configs/policy/two_stage.yaml"), *flags(rollouts, tmp_path / "x", 1)]
+    with pytest.raises(UserError, match="is not a finished stage-one run"):
+        stage("train_policy", TrainPolicyConfig, [*argv, "--video_run", str(run)])
 
 
 def test_a_tap_that_does_not_exist_is_named(rollouts, tmp_path):

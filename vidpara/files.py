@@ -17,7 +17,7 @@ def beside(path: Path) -> Iterator[Path]:
     """
     part = path.with_name(f"{path.name}.part")
     path.parent.mkdir(parents=True, exist_ok=True)
-    _remove(part)
+    remove(part)
     try:
         yield part
         if part.is_dir():
@@ -26,7 +26,7 @@ def beside(path: Path) -> Iterator[Path]:
             sync(part)
             os.replace(part, path)
     except BaseException:
-        _remove(part)
+        remove(part)
         raise
 
 
@@ -48,14 +48,15 @@ def sync(path: Path) -> None:
 def _replace_folder(part: Path, path: Path) -> None:
     """A folder takes no other's place: the old one goes aside first, so that no half of it ever stands there."""
     old = path.with_name(f"{path.name}.old")
-    _remove(old)
+    remove(old)
     if path.exists() or path.is_symlink():
         path.rename(old)
     os.replace(part, path)
-    _remove(old)
+    remove(old)
 
 
-def _remove(path: Path) -> None:
+def remove(path: Path) -> None:
+    """Delete a file or folder, if it is there."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:

@@ -7,36 +7,32 @@ Where weights are divided what is gathered comes on top: it is counted from the 
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import nn
-from torch._subclasses.fake_tensor import FakeTensorMode
-from transformers import PreTrainedModel
-from transformers.models.dinov3_vit import modeling_dinov3_vit as dinov3
 
-from vidpara.build import build_autoencoder, build_policy, build_video_model, from_video_run
+from vidpara.build import build_video_model, shaped_autoencoder
+from vidpara.build_policy import build_policy, from_video_run
 from vidpara.cli import UserError
 from vidpara.config import DataConfig, TrainPolicyConfig, TrainVideoConfig
 from vidpara.data.source_file import sources_of
 from vidpara.data.sources import read_source
-from vidpara.models.autoencoder import Autoencoder, PatchPCA, Pixels, check_size
+from vidpara.models.autoencoder import Pixels, check_size
 from vidpara.models.checkpointing import layers
+from vidpara.models.fake import autocast_of_cuda, fake
 from vidpara.models.saved import activations
 from vidpara.policy import Policy, VideoPolicy
-from vidpara.types import Actions, Batch, Camera, RobotState, Tensor, Workspace
+from vidpara.types import Actions, Batch, Camera, RobotState, Workspace
 
 FLOAT = 4
 """Bytes of a float32: weights, gradients, moments and the average are kept in it; autocast makes the bf16 copies."""
 HALF = 2
 """Bytes of a bf16, in which FSDP gathers layers."""
 MOMENTS = {"adamw": 8, "adamw8bit": 2, "muon": 4}
-"""Bytes of the optimiser's state a trained weight."""
+"""Bytes of the optimiser's state a trained weight; Muon's is that of its matrices."""
 GIB = 2**30
 
 
@@ -80,13 +76,6 @@ class Footprints(NamedTuple):
     fsdp2: Footprint
 
 
-class _Fake(FakeTensorMode):
-    """Copies of a fake layer are of the same mode; torch's own do not work together."""
-
-    def __deepcopy__(self, memo: Any) -> _Fake:
-        return self
-
-
 def plan(config: TrainPolicyConfig | TrainVideoConfig, gpus: int = 1) -> Footprints:
     """The memory that one step of this training takes on each of so many GPUs.
 
@@ -99,22 +88,25 @@ def plan(config: TrainPolicyConfig | TrainVideoConfig, gpus: int = 1) -> Footpri
     size = _image_size(config.data)
     half = config.trainer.precision != "no"  # `auto` is bf16 on every GPU that one would plan for
     config = replace(config, unet=replace(config.unet, compile=False))  # it would compile for fake tensors
-    with _fake():
+    with fake():
         model, shape = _model(config, size)
         if isinstance(model, VideoPolicy):
             model.acting(clips(config, gpus))
         batch = _batch(config.trainer.batch_size, shape)
-        with _autocast_of_cuda() if half else nullcontext():
+        with autocast_of_cuda() if half else nullcontext():
             saved = activations(model.train(), lambda: model(batch))
         counts = count(model)
         zero2, fsdp2 = (_gathered(model, HALF if half else FLOAT, at_once) for at_once in (None, 2))
     parameters, trained = counts
+    moments = MOMENTS[config.optimizer.kind] * trained
+    if config.optimizer.kind == "muon":
+        moments += (MOMENTS["adamw"] - MOMENTS["muon"]) * _of_adamw(model, config.optimizer.muon_head)
     ddp = Footprint(
         parameters,
         trained,
         weights=FLOAT * parameters,
         gradients=FLOAT * trained,
-        optimizer=MOMENTS[config.optimizer.kind] * trained,
+        optimizer=moments,
         average=FLOAT * trained if config.trainer.ema else 0,
         activations=saved.bytes,
         largest_block=saved.largest,
@@ -122,6 +114,13 @@ def plan(config: TrainPolicyConfig | TrainVideoConfig, gpus: int = 1) -> Footpri
     kept = ("weights", "gradients", "optimizer", "average")
     divided = ddp._replace(**{name: -(-getattr(ddp, name) // gpus) for name in kept}, whole_copy=ddp.weights)
     return Footprints(ddp, divided._replace(gathered=zero2), divided._replace(gathered=fsdp2))
+
+
+def _of_adamw(model: nn.Module, muon_head: bool) -> int:
+    """Weights that Muon leaves to AdamW: vectors, and the head's unless it is told otherwise."""
+    head = {id(weight) for weight in model.head.parameters()} if isinstance(model, Policy) else set[int]()
+    left = [w for w in model.parameters() if w.ndim < 2 or (id(w) in head and not muon_head)]
+    return sum(weight.numel() for weight in left if weight.requires_grad)
 
 
 class Count(NamedTuple):
@@ -182,49 +181,6 @@ def report(config: TrainPolicyConfig | TrainVideoConfig, gpus: int) -> str:
     return "\n".join(lines)
 
 
-@contextmanager
-def _fake() -> Iterator[None]:
-    """Tensors without contents, in which all of our models can be built and run.
-
-    transformers draws first weights by reading numbers, and keeps DINOv3's coordinates for the next model: not here.
-    """
-    coordinates = dinov3.get_patches_center_coordinates
-    with (
-        _Fake(),
-        _replaced(PreTrainedModel, "init_weights", lambda self: None),
-        _replaced(dinov3, "get_patches_center_coordinates", coordinates.__wrapped__),
-        warnings.catch_warnings(),
-    ):
-        warnings.filterwarnings("ignore", "Accessing the data pointer of FakeTensor")  # copies of a layer do
-        yield
-
-
-@contextmanager
-def _autocast_of_cuda() -> Iterator[None]:
-    """bf16 autocast with what a GPU computes in float32 and a CPU does not: norms and interpolations, whose inputs are
-    kept for the backward pass (torch/include/ATen/autocast_mode.h).
-    """
-
-    def widened(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-        return lambda inputs, *others, **named: function(inputs.float(), *others, **named)
-
-    with ExitStack() as stack:
-        for name in ("group_norm", "layer_norm", "interpolate"):
-            stack.enter_context(_replaced(F, name, widened(getattr(F, name))))
-        stack.enter_context(torch.autocast("cpu", torch.bfloat16))
-        yield
-
-
-@contextmanager
-def _replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
-    original = getattr(owner, name)
-    setattr(owner, name, value)
-    try:
-        yield
-    finally:
-        setattr(owner, name, original)
-
-
 def _model(config: TrainPolicyConfig | TrainVideoConfig, size: tuple[int, int]) -> tuple[nn.Module, _Shape]:
     """The model that is trained, and what a batch for it looks like. Inside fake mode."""
     if isinstance(config, TrainVideoConfig):
@@ -233,7 +189,7 @@ def _model(config: TrainPolicyConfig | TrainVideoConfig, size: tuple[int, int]) 
         model: nn.Module = video
         context = video.unet.config.cross_attention_dim
     else:
-        if config.video_run and not (config.video_run / "unet").is_dir():
+        if config.video_run and not (config.video_run / "autoencoder").is_dir():
             config = replace(config, video_run=None)  # not trained yet; its UNet is of the same shape
         config = from_video_run(config)
         autoencoder = Pixels() if config.policy.kind == "image" else shaped_autoencoder(config)
@@ -253,17 +209,6 @@ class _Shape(NamedTuple):
     rows: int
     columns: int
     context: int
-
-
-def shaped_autoencoder(config: TrainPolicyConfig | TrainVideoConfig) -> Autoencoder:
-    """The autoencoder of a configuration; a PCA, which is fitted on rollouts, with zeros of its shape instead."""
-    chosen = config.autoencoder
-    if chosen.kind == "patch_pca":
-        values = 3 * chosen.patch**2
-        return PatchPCA(
-            torch.zeros(values, chosen.channels), torch.zeros(values), torch.ones(chosen.channels)
-        )
-    return build_autoencoder(chosen)
 
 
 def _batch(size: int, shape: _Shape) -> Batch:

@@ -19,13 +19,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 from vidpara import cli
-from vidpara.build import (
-    build_autoencoder,
-    build_image_encoder,
-    build_policy,
-    build_reader,
-    build_video_model,
-)
+from vidpara.build import build_autoencoder, build_image_encoder, build_video_model
+from vidpara.build_policy import build_policy, build_reader
 from vidpara.cli import UserError
 from vidpara.config import AutoencoderConfig, TrainPolicyConfig, TrainVideoConfig
 from vidpara.files import beside, write_atomically
@@ -42,6 +37,8 @@ from vidpara.types import Workspace
 
 BACKBONES = {"video": "unet", "image": "vit"}
 """Folder of the backbone's weights."""
+PRODUCTS = ("autoencoder", "head.safetensors", "workspace.json")
+"""What says that a run is finished: the first after stage one, all of them after stage two."""
 
 
 def save_video(run: Path, model: VideoModel, autoencoder: Autoencoder, image_encoder: nn.Module) -> None:

@@ -11,11 +11,11 @@ from torch.utils.data import default_collate
 
 from tests.test_golden import SPACE
 from tests.training.pocket import FLAGS, Noise
-from vidpara.build import build_policy
+from vidpara.build import shaped_autoencoder
+from vidpara.build_policy import build_policy
 from vidpara.cli import load
 from vidpara.config import LossConfig, TrainPolicyConfig
 from vidpara.evaluation.evaluators import ActionErrors, plan
-from vidpara.memory import shaped_autoencoder
 from vidpara.policy import Policy
 
 

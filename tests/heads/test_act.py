@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from tests.heads.test_heads import CHANNELS, SPACE, A, camera, example, fit
-from vidpara.build import build_head
+from vidpara.build_policy import build_head
 from vidpara.config import ACTConfig, HeadConfig
 from vidpara.geometry.rotation import angle_between, from_two_columns, matrix_from_euler
 from vidpara.heads.act import ACTHead

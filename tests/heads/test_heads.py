@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from vidpara.build import build_head
+from vidpara.build_policy import build_head
 from vidpara.config import ACTConfig, HeadConfig
+from vidpara.geometry.bins import Bins
 from vidpara.geometry.camera import project
 from vidpara.geometry.rotation import angle_between, matrix_from_euler
 from vidpara.types import Actions, Camera, Features, RobotState, Workspace
@@ -140,6 +141,23 @@ def test_invalid_steps_do_not_count(kind):
     ours = head.losses(features, start, camera(), wrong)
     theirs = head.losses(features, start, camera(), actions._replace(valid=valid))
     assert {k: v.item() for k, v in ours.items()} == {k: v.item() for k, v in theirs.items()}
+
+
+def test_hard_targets_are_those_of_regressions_bins_too():
+    features, start, actions = example()
+    actions = actions._replace(gripper=torch.rand(B, A) * 0.8 + 0.1)
+    found = {}
+    for targets in ("soft", "hard"):
+        torch.manual_seed(0)
+        head = build_head(HeadConfig("global_regression", targets=targets), CHANNELS, A, SPACE)
+        closing = Bins(0.0, 1.0, 32)
+        at_centres = actions._replace(gripper=closing.value(closing.coordinate(actions.gripper).round()))
+        found[targets] = [head.losses(features, start, camera(), given) for given in (actions, at_centres)]
+    soft, hard = found["soft"], found["hard"]
+    assert hard[0]["gripper"].item() == pytest.approx(hard[1]["gripper"].item())
+    assert soft[0]["gripper"].item() != pytest.approx(soft[1]["gripper"].item(), rel=1e-3)
+    assert hard[0]["rotation"].item() != pytest.approx(soft[0]["rotation"].item(), rel=1e-3)
+    assert hard[0]["position"].item() == soft[0]["position"].item()
 
 
 def test_the_readout_is_taken_at_the_query_pixel():

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tests.heads.test_heads import CHANNELS, SPACE, A, camera, example
-from vidpara.build import build_head
+from vidpara.build_policy import build_head
 from vidpara.cli import UserError
 from vidpara.config import ACTConfig, HeadConfig
 from vidpara.heads.proprioception import proprioception

@@ -36,6 +36,15 @@ def test_components_have_unit_variance_and_keep_the_variance_of_their_eigenvalue
     assert 1 - float(lost) == pytest.approx(float(values[-6:].sum() / values.sum()), abs=0.02)
 
 
+def test_components_have_one_sign_whatever_the_eigenvectors_are(monkeypatch):
+    """A resumed run fits them anew, perhaps with other threads or on another machine."""
+    frames, config = smooth(), AutoencoderConfig(patch=4, channels=6)
+    ours, eigh = PatchPCA.fit(frames, config), torch.linalg.eigh
+    monkeypatch.setattr(torch.linalg, "eigh", lambda matrix: [eigh(matrix)[0], -eigh(matrix)[1]])
+    assert torch.equal(PatchPCA.fit(frames, config).basis, ours.basis)
+    assert (ours.basis.abs().amax(0) == ours.basis.amax(0)).all()
+
+
 def test_a_saved_autoencoder_is_the_same(tmp_path):
     frames = smooth()
     pca = PatchPCA.fit(frames, AutoencoderConfig(patch=8, channels=12))

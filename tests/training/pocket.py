@@ -13,11 +13,11 @@ import torch
 from torch.utils.data import Dataset
 
 from tests.test_golden import SPACE, sample
-from vidpara.build import build_policy
+from vidpara.build import shaped_autoencoder
+from vidpara.build_policy import build_policy
 from vidpara.cli import dump, main
 from vidpara.config import TrainPolicyConfig
 from vidpara.evaluation.evaluators import ActionErrors, ImaginedPlans
-from vidpara.memory import shaped_autoencoder
 from vidpara.policy import VideoPolicy
 from vidpara.training.optimizer import ParamGroup
 from vidpara.training.processes import launched, processes

@@ -139,5 +139,14 @@ def test_a_checkpoint_may_hold_a_retired_setting(tmp_path: Path):
     checkpoint.check_config(tmp_path, f"{CONFIG}policy:\n  head: {{loss: joint}}\n", CONFIG)
 
 
+def test_what_may_change_is_returned_and_nothing_else_passes(tmp_path: Path):
+    other = CONFIG.replace("steps: 10", "steps: 20").replace("seed: 0", "seed: 1")
+    with pytest.raises(UserError, match=r"with another configuration: trainer.seed \(was 0, now 1\)\."):
+        checkpoint.check_config(tmp_path, CONFIG, other)
+    changed = checkpoint.check_config(tmp_path, CONFIG, other, free=checkpoint.LENGTH | {"trainer.seed"})
+    assert changed == ["trainer.seed (was 0, now 1)", "trainer.steps (was 10, now 20)"]
+    assert checkpoint.check_config(tmp_path, CONFIG, CONFIG) == []
+
+
 def test_length_and_place_of_a_run_may_change(tmp_path: Path):
     checkpoint.check_config(tmp_path, CONFIG, CONFIG.replace("steps: 10", "steps: 20").replace("runs/a", "b"))

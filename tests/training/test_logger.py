@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import wandb
 
 from vidpara.cli import UserError
 from vidpara.config import TrainerConfig
@@ -56,6 +57,17 @@ def test_wandb_stays_inside_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert list(run.glob("wandb/offline-run-*/*.wandb")) and [path.name for path in tmp_path.iterdir()] == [
         "run"
     ]
+
+
+def test_wandb_that_does_not_start_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """W&B is a fake here: the real one asks its server."""
+
+    def init(**settings: object) -> None:
+        raise wandb.Error("api_key not configured\n(no-tty)")
+
+    monkeypatch.setattr(wandb, "init", init)
+    with pytest.raises(UserError, match=r"\(api_key not configured \(no-tty\)\); log in with `wandb login`"):
+        Logger(tmp_path, 0, TrainerConfig(wandb="online"), {})
 
 
 def test_the_first_step_that_is_not_finite_is_named():

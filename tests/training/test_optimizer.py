@@ -59,6 +59,24 @@ def test_every_trainable_parameter_is_in_exactly_one_group():
     build_optimizer(model, [weight], OptimizerConfig())
 
 
+def test_muons_count_of_steps_stays_on_the_cpu_after_a_checkpoint():
+    """On a GPU each step of its unfused AdamW would wait to read it; here the GPU is the meta device."""
+    model = nn.Linear(3, 2)
+    config = OptimizerConfig(kind="muon")
+    group = ParamGroup("all", list(model.parameters()), 1e-2, hidden=True)
+    optimizer = build_optimizer(model, [group], config)
+    model(torch.ones(1, 3)).sum().backward()
+    optimizer.step()
+    tensors = optimizer_tensors(model, optimizer)
+    assert tensors.keys() == {"weight/momentum", "bias/exp_avg", "bias/exp_avg_sq", "bias/step"}
+    elsewhere = nn.Linear(3, 2, device="meta")
+    group = ParamGroup("all", list(elsewhere.parameters()), 1e-2, hidden=True)
+    resumed = build_optimizer(elsewhere, [group], config)
+    load_optimizer_tensors(elsewhere, resumed, tensors)
+    state = resumed.state[elsewhere.bias]
+    assert (state["step"].device.type, state["exp_avg"].device.type) == ("cpu", "meta")
+
+
 def test_moments_lie_in_memory_as_their_parameters_do_after_a_checkpoint_too():
     """A fused update takes both for equally laid out; files hold all tensors row by row."""
 

@@ -18,6 +18,7 @@ from training.tiny import Model, Sample, TinyConfig, fit, numbers
 
 from vidpara.cli import UserError
 from vidpara.training import checkpoint
+from vidpara.training.optimizer import ParamGroup, lr_at
 from vidpara.training.processes import processes
 from vidpara.versions import STARTS
 
@@ -177,6 +178,21 @@ def test_accumulated_micro_steps_train_like_one_batch(tmp_path: Path):
         torch.testing.assert_close(pieces[name], whole[name], rtol=1e-5, atol=1e-6)
 
 
+def test_losses_are_normalised_by_as_many_updates_whatever_the_number_of_micro_steps(tmp_path: Path):
+    class Falling(Model):
+        def forward(self, batch: Sample) -> dict[str, Tensor]:
+            losses = super().forward(batch)
+            level = 2.0 if self.updates <= 20 * accumulate else 1.0
+            return {name: level + 0 * loss for name, loss in losses.items()}
+
+    averages = []
+    for accumulate in (1, 4):
+        fit(TinyConfig(run=tmp_path / str(accumulate)).having(accumulate=accumulate), Falling())
+        saved = checkpoint.load(tmp_path / str(accumulate) / "checkpoint-00000030")
+        averages.append(saved.state["weights"]["average"])
+    assert averages[0] == pytest.approx(averages[1], rel=1e-5)
+
+
 def test_a_loss_that_is_not_finite_stops_the_run_before_a_checkpoint(tmp_path: Path):
     class Exploding(Model):
         def forward(self, batch: Sample) -> dict[str, Tensor]:
@@ -186,6 +202,62 @@ def test_a_loss_that_is_not_finite_stops_the_run_before_a_checkpoint(tmp_path: P
     with pytest.raises(UserError, match=r"step 10: not finite .video inf, volume"):
         fit(TinyConfig(run=tmp_path), Exploding())
     assert not list(tmp_path.glob("checkpoint-*"))
+
+
+def test_an_unfinished_run_goes_on_with_another_learning_rate_and_a_finished_one_does_not(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+):
+    """What the error of a loss that is not finite advises."""
+
+    class Exploding(Model):
+        def forward(self, batch: Sample) -> dict[str, Tensor]:
+            losses = super().forward(batch)
+            return losses | {"video": losses["video"] * float("inf")} if self.updates == 15 else losses
+
+    config = TinyConfig(run=tmp_path)
+    with pytest.raises(UserError, match=r"step 15: not finite .*Lower --optimizer.lr"):
+        fit(config, Exploding())
+    slower = replace(config, optimizer=replace(config.optimizer, lr=5e-3))
+    fit(slower)
+    said = "optimizer.lr (was 0.01, now 0.005)"
+    assert f"goes on from step 10 with other settings: {said}" in capsys.readouterr().out
+    starts = [json.loads(line) for line in (tmp_path / STARTS).read_text().splitlines()]
+    assert [(start["step"], start["changed"]) for start in starts] == [(0, []), (10, [said])]
+    rates = {line["step"]: line["train_step/lr"] for line in events(tmp_path) if "train_step/lr" in line}
+    assert rates[10] == pytest.approx(lr_at(9, 30, config.optimizer))
+    assert rates[15] == pytest.approx(lr_at(14, 30, slower.optimizer))
+    with pytest.raises(UserError, match=r"another configuration: optimizer.lr \(was 0.005, now 0.01\)\."):
+        fit(config)
+
+
+def test_the_logged_learning_rate_is_that_of_the_only_group(tmp_path: Path):
+    """Stage one's is the backbone's, not `optimizer.lr`."""
+    config, model = TinyConfig(run=tmp_path), Model()
+    fit(config, model, groups=[ParamGroup("video", list(model.parameters()), 1e-4)])
+    rates = [line["train_step/lr"] for line in events(tmp_path) if "train_step/lr" in line]
+    assert max(rates) <= 1e-4 and rates[0] == pytest.approx(lr_at(4, 30, config.optimizer, 1e-4))
+
+
+def test_a_run_that_goes_on_does_not_pass_for_finished(tmp_path: Path):
+    """Its earlier weights would be taken for those of the longer training, if that is stopped."""
+    config, product = TinyConfig(run=tmp_path), tmp_path / "weights"
+    locked = []
+
+    def save(model: nn.Module) -> None:
+        product.mkdir(exist_ok=True)
+        locked.append((tmp_path / "run.lock").exists())
+
+    class Stopped(Model):
+        def forward(self, batch: Sample) -> dict[str, Tensor]:
+            assert not product.exists()
+            raise KeyboardInterrupt
+
+    fit(config, save=save, products=["weights"])
+    fit(config, save=save, products=["weights"])  # a finished run is saved once more
+    assert product.exists() and locked == [True, True]
+    with pytest.raises(KeyboardInterrupt):
+        fit(config.having(steps=40), Stopped(), save=save, products=["weights"])
+    assert not product.exists() and len(locked) == 2
 
 
 def test_a_loss_without_a_weight_stops_the_run(tmp_path: Path):

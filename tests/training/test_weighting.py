@@ -32,6 +32,17 @@ def test_a_loss_is_divided_by_its_bias_corrected_running_mean(losses: list[float
     assert float(factor) == pytest.approx(3.0 / mean, rel=1e-4)
 
 
+@pytest.mark.parametrize("accumulate", [1, 4])
+def test_the_running_mean_decays_by_updates_not_by_micro_steps(accumulate: int):
+    """Four micro-steps of one loss are one update of it: what came before counts as much after it."""
+    weights = LossWeights(LossConfig(video=1.0, decay=0.9), accumulate)
+    weights.bind(("video",), CPU)
+    for loss in (2.0, 1.0):
+        for _ in range(accumulate):
+            factor = weights.update(torch.tensor([loss]))
+    assert float(factor) == pytest.approx(1.9 / (0.9 * 2.0 + 1.0), rel=1e-5)
+
+
 def test_without_normalisation_the_factors_are_the_weights():
     weights = bound({"video": 2.0, "volume": 0.5}, "volume", "video")
     assert weights.update(torch.tensor([7.0, 9.0])).tolist() == [0.5, 2.0]

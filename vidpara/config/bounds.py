@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+NEARLY_1 = 0.999999
+"""Of decays, which at 1 never take anything in."""
 BOUNDS: dict[str, tuple[float, float | None]] = {
     "data.clip.frames": (2, None), "data.clip.stride": (1, None), "data.demos": (0, None),
     "data.validation_clips": (1, None), "data.shift": (0, None),
@@ -22,13 +24,14 @@ BOUNDS: dict[str, tuple[float, float | None]] = {
     "policy.head.act.style_layers": (1, None), "policy.head.act.encoder_layers": (1, None),
     "policy.head.act.decoder_layers": (1, None), "policy.head.state_noise": (0, None),
     "loss.volume": (0, None), "loss.position": (0, None), "loss.kl": (0, None), "loss.gripper": (0, None),
-    "loss.rotation": (0, None), "loss.video": (0, None), "loss.decay": (0, 1),
+    "loss.rotation": (0, None), "loss.video": (0, None), "loss.decay": (0, NEARLY_1),
     "trainer.steps": (1, None), "trainer.log_every": (0, None), "trainer.validate_every": (0, None),
     "trainer.checkpoint_every": (0, None), "trainer.keep_checkpoints": (1, None),
-    "trainer.batch_size": (1, None), "trainer.accumulate": (1, None), "trainer.ema": (0, 1),
+    "trainer.batch_size": (1, None), "trainer.accumulate": (1, None), "trainer.ema": (0, NEARLY_1),
+    "trainer.seed": (0, None),
     "trainer.workers": (0, None), "samples": (0, None), "sample_steps": (1, None),
     "optimizer.warmup": (0, None), "optimizer.lr": (0, None), "optimizer.backbone_lr": (0, None),
-    "optimizer.weight_decay": (0, None), "optimizer.betas": (0, 1), "optimizer.clip_norm": (0, None),
+    "optimizer.weight_decay": (0, None), "optimizer.betas": (0, NEARLY_1), "optimizer.clip_norm": (0, None),
     "controller.execute": (1, None), "controller.steps_per_point": (1, None),
     "controller.max_steps_per_point": (1, None), "controller.tolerance": (0, None), "controller.stall": (0, None),
     "controller.gain": (0, None), "controller.ensemble": (0, None),
@@ -36,7 +39,7 @@ BOUNDS: dict[str, tuple[float, float | None]] = {
     "scene.distractors": (0, None), "scene.task": (0, None), "scene.separation": (0, None),
     "scene.tilt_min": (0, 90), "scene.tilt_max": (0, 90),
     "expert.max_steps": (1, None), "expert.speed": (0.01, 1), "expert.recoveries": (0, 1),
-    "max_steps": (1, None), "camera_error": (0, None), "workers": (0, None), "videos": (0, None),
+    "max_steps": (1, None), "seed": (0, None), "camera_error": (0, None), "workers": (0, None), "videos": (0, None),
     "failures": (0, None), "demos": (0, None), "decode": (0, None), "replay": (0, None), "fps": (1, None),
     "crf": (0, 51), "gop": (1, None), "size": (1, None),
 }  # fmt: skip

@@ -35,6 +35,11 @@ class ACTHead(nn.Module):
             raise UserError(
                 f"policy.head.act.heads {act.heads} does not divide policy.head.act.width {act.width}"
             )
+        if act.width % 4:
+            raise UserError(
+                f"policy.head.act.width {act.width} is not a multiple of 4: a patch's row and column have a sine and a "
+                "cosine each"
+            )
         self.register_buffer("low", torch.tensor(workspace.low), persistent=False)
         self.register_buffer("high", torch.tensor(workspace.high), persistent=False)
         self.register_buffer("home", torch.tensor(workspace.home), persistent=False)

@@ -44,10 +44,12 @@ class RegressionHead(nn.Module):
         position, grip, turn = self.outputs(features, robot)
         target = (actions.position - self.low) / (self.high - self.low)
         angles = euler_from_matrix(relative(actions.rotation, self.home))
+        closing = Bins(0.0, 1.0, self.config.gripper_bins).coordinate(actions.gripper)
+        hard = self.config.targets == "hard"
         each = {
             "position": F.l1_loss(position, target, reduction="none").mean(-1),
-            "gripper": bin_loss(grip, Bins(0.0, 1.0, self.config.gripper_bins).coordinate(actions.gripper)),
-            "rotation": angle_loss(turn, angles).sum(-1),
+            "gripper": bin_loss(grip, closing, hard),
+            "rotation": angle_loss(turn, angles, hard).sum(-1),
         }
         return mean_over_steps(each, actions)
 

@@ -46,7 +46,7 @@ class PatchPCA(nn.Module):
 
     @classmethod
     def fit(cls, frames: Float[Tensor, "n 3 h w"], config: AutoencoderConfig) -> PatchPCA:
-        """Closed form: the leading eigenvectors of the patches' covariance.
+        """Closed form: the leading eigenvectors of the patches' covariance, each with its largest entry positive.
 
         Raises:
             UserError: the patch does not divide the image, or has fewer values than components.
@@ -65,8 +65,10 @@ class PatchPCA(nn.Module):
         mean = patches.mean(0)
         values, vectors = torch.linalg.eigh(torch.cov((patches - mean).T))
         leading = values.argsort(descending=True)[: config.channels]
+        basis = vectors[:, leading]
+        largest = basis.gather(0, basis.abs().argmax(0, keepdim=True))
         scale = values[leading].clamp_min(1e-8).sqrt()
-        return cls(vectors[:, leading].float().contiguous(), mean.float(), scale.float())
+        return cls((basis * largest.sign()).float().contiguous(), mean.float(), scale.float())
 
     def encode(self, frames: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n c h8 w8"]:
         check_size(frames.shape[-2:], self.factor)

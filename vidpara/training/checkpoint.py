@@ -26,7 +26,9 @@ from vidpara.files import sync
 from vidpara.training.tensor_files import ALONE, Writer, store, stored
 
 LENGTH = frozenset({"trainer.steps"})
-"""Settings that a resumed run may change beside those of `HOW`."""
+"""Settings that a finished run may change beside those of `HOW`, to go on."""
+ADJUSTABLE = LENGTH | {"optimizer.lr", "optimizer.backbone_lr", "trainer.precision"}
+"""Settings that an unfinished run may change: what one does about a loss that is not finite."""
 
 
 class Checkpoint(NamedTuple):
@@ -122,26 +124,28 @@ def clean(run: Path) -> None:
 
 
 def check_config(
-    folder: Path, saved: str, resolved: str, defaults: str = "", free: frozenset[str] = frozenset()
-) -> None:
+    folder: Path, saved: str, resolved: str, defaults: str = "", free: frozenset[str] = LENGTH
+) -> list[str]:
     """A checkpoint goes on only with the configuration that made it; settings newer than it had their `defaults`.
 
+    Those of `HOW` and `free` may differ; returned are those of `free` that do, with both values.
+
     Raises:
-        UserError: it names every differing key with both values; those of `HOW`, `LENGTH` and `free` may differ.
+        UserError: others differ; it names each with both values.
     """
     usual, old, new = (cli.flatten(yaml.safe_load(text) or {}) for text in (defaults, saved, resolved))
     old = usual | old
-    differing = [
-        f"{key} (was {old.get(key, 'absent')}, now {new.get(key, 'absent')})"
+    changed = {
+        key: f"{key} (was {old.get(key, 'absent')}, now {new.get(key, 'absent')})"
         for key in sorted(old.keys() | new.keys())
-        if key not in HOW | LENGTH | RETIRED | free
-        and (key in old, old.get(key)) != (key in new, new.get(key))
-    ]
-    if differing:
+        if key not in HOW | RETIRED and (key in old, old.get(key)) != (key in new, new.get(key))
+    }
+    if differing := [words for key, words in changed.items() if key not in free]:
         raise UserError(
             f"{folder} was made with another configuration: {', '.join(differing)}. Choose another --run, "
             f"delete {folder.parent}, or give the old values"
         )
+    return list(changed.values())
 
 
 def _describe(part: Path, checkpoint: Checkpoint, writers: int) -> None:

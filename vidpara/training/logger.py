@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from vidpara.cli import UserError
 from vidpara.config import TrainerConfig
 from vidpara.files import write_atomically
 
@@ -17,7 +18,11 @@ Metric = float | Path
 
 
 class Logger:
-    """Writes events: one JSON line each, and the same numbers and pictures to W&B. Rank 0 has the only one."""
+    """Writes events: one JSON line each, and the same numbers and pictures to W&B. Rank 0 has the only one.
+
+    Raises:
+        UserError: W&B does not start, for want of a login or a connection.
+    """
 
     def __init__(self, run: Path, step: int, config: TrainerConfig, resolved: Mapping[str, Any]) -> None:
         self.run = run
@@ -29,10 +34,16 @@ class Logger:
             import wandb  # only here: importing it costs a second, and it may be absent
 
             self._module = wandb
-            self._wandb = wandb.init(
-                project=config.project, name=run.name, dir=run, id=_identity(run), resume="allow", mode=config.wandb,
-                config=dict(resolved), settings=wandb.Settings(silent=True, console="off"),
-            )  # fmt: skip
+            try:
+                self._wandb = wandb.init(
+                    project=config.project, name=run.name, dir=run, id=_identity(run), resume="allow",
+                    mode=config.wandb, config=dict(resolved), settings=wandb.Settings(silent=True, console="off"),
+                )  # fmt: skip
+            except wandb.Error as error:
+                raise UserError(
+                    f"cannot start Weights & Biases ({' '.join(str(error).split())}); log in with `wandb login`, or "
+                    "set --trainer.wandb offline"
+                ) from error
             self._wandb.define_metric("*", step_metric="step")
 
     def write(self, step: int, metrics: Mapping[str, Metric]) -> None:

@@ -149,6 +149,7 @@ class Loop:
         loss = self.state.weights.plain(record.losses)
         bar.set_postfix_str(f"loss {loss:.4g}, {samples_per_second:.3g} samples/s", refresh=False)
         last = record.step - 1
+        only = self.groups[0].lr if len(self.groups) == 1 else None
         rates = {
             f"train_step/{group.name}_lr": lr_at(last, self.config.steps, self.optimizer, group.lr)
             for group in self.groups
@@ -157,8 +158,8 @@ class Loop:
             {
                 "train_step/loss": loss,
                 **{f"train_step/{name}_loss": value for name, value in record.losses.items()},
-                "train_step/lr": lr_at(last, self.config.steps, self.optimizer),
                 **(rates if len(rates) > 1 else {}),
+                "train_step/lr": lr_at(last, self.config.steps, self.optimizer, only),
                 "train_step/grad_norm": record.grad_norm,
                 "train_step/samples_per_second": samples_per_second,
             }

@@ -120,6 +120,10 @@ def load_optimizer_tensors(
             optimizer.state[parameter][key] = like(value, parameter)
         elif key == "step" and not isinstance(optimizer, torch.optim.AdamW | Muon):
             optimizer.state[parameter][key] = int(value)  # bitsandbytes counts in Python
+        elif key == "step" and isinstance(optimizer, Muon):
+            optimizer.state[parameter][key] = (
+                value  # not fused: it counts on the CPU, and would wait for a GPU
+            )
         else:
             optimizer.state[parameter][key] = value.to(parameter.device)
 

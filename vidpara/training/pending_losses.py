@@ -52,7 +52,8 @@ class PendingLosses:
                 named = ", ".join(f"{name} {value:g}" for name, value in record.losses.items())
                 raise UserError(
                     f"step {step}: not finite ({named}; gradient norm {grad_norm:g}). Lower --optimizer.lr, set "
-                    "--trainer.precision no, or look at the data; the same command goes on from the last checkpoint"
+                    "--trainer.precision no, or look at the data; the command goes on from the last checkpoint, "
+                    "with these two changed as well"
                 )
             records.append(record)
         return records

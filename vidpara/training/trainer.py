@@ -10,8 +10,9 @@ import copy
 import json
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar, cast
 
 import torch
 import yaml
@@ -22,6 +23,7 @@ from torch.utils.data import Dataset
 from vidpara.cli import UserError
 from vidpara.config import LossConfig, OptimizerConfig, TrainerConfig
 from vidpara.exclusive import exclusive
+from vidpara.files import remove
 from vidpara.training import checkpoint
 from vidpara.training.ema import Ema
 from vidpara.training.evaluation import Evaluator
@@ -36,9 +38,11 @@ from vidpara.training.state import TrainingState, load_model_tensors
 from vidpara.training.weighting import LossWeights
 from vidpara.versions import STARTS, processor, versions
 
+M = TypeVar("M", bound=nn.Module)
+
 
 def train(
-    model: nn.Module,
+    model: M,
     dataset: Dataset,
     validation: Dataset,
     *,
@@ -54,15 +58,19 @@ def train(
     layers: Sequence[nn.Module] = (),
     shares: Sequence[Share] = (),
     content: str = "",
-) -> nn.Module:
+    save: Callable[[M], object] = lambda trained: None,
+    products: Sequence[str] = (),
+) -> M:
     """Train `model` and return it, unwrapped, with the averaged weights; `run` then holds the log and a checkpoint.
 
     `model(batch)` gives {name: scalar loss}; `weights` says how they are summed. `resolved` is the configuration as
     YAML and `argv` the command line; both are kept in `run`. `defaults` is the configuration with nothing set: what a
     setting was in a run that is older than it. `layers` are the parts of the model whose weights FSDP gathers one by
     one. `shares` are what the whole batch of an update is made of, if not of the whole dataset alike; with two of them
-    training calls `model(batch, part)`. `content` is a digest of the data, with which alone a run goes on. Every
-    process of a distributed launch calls this.
+    training calls `model(batch, part)`. `content` is a digest of the data, with which alone a run goes on. In the end
+    the first process calls `save` with the model, while no other command can have the run; of what it writes there,
+    `products` say that the run is finished, and they are removed as soon as it goes on. Every process of a distributed
+    launch calls this.
 
     Raises:
         UserError: the launch does not fit the settings, processes see different checkpoints, the run is being trained
@@ -81,9 +89,9 @@ def train(
             until_the_end.enter_context(exclusive(run / "run.lock", taken))
         found = checkpoint.latest(run)
         _check_shared(run, found, accelerator)
-        saved = checkpoint.load(found) if found else None
+        saved, changed = checkpoint.load(found) if found else None, []
         if found and saved:
-            _check(found, saved, resolved, defaults, config, accelerator.num_processes)
+            changed = _check(found, saved, resolved, defaults, config, accelerator.num_processes)
             _check_content(found, saved, content)
         accelerator.wait_for_everyone()  # every process has read the folder before one of them changes it
         model.to(accelerator.device)
@@ -92,6 +100,8 @@ def train(
         if saved and saved.step == config.steps:
             load_model_tensors(model, saved.tensors["ema"])
             accelerator.print(f"{run} is finished ({saved.step} steps); raise --trainer.steps to go on")
+            if accelerator.is_main_process:
+                save(model)
             return model
 
         plain = copy.deepcopy(model).to("cpu") if sharding else None
@@ -104,7 +114,7 @@ def train(
         wrapped = model if sharding else accelerator.prepare(model)
         stepper = accelerator.prepare(raw_optimizer)
         state = TrainingState(
-            model, raw_optimizer, Ema(model, config.ema), LossWeights(weights), accelerator.scaler,
+            model, raw_optimizer, Ema(model, config.ema), LossWeights(weights, config.accumulate), accelerator.scaler,
             accelerator.num_processes, accelerator.process_index, content,
         )  # fmt: skip
         if saved:
@@ -112,8 +122,8 @@ def train(
         del saved  # its files are open
         logger = None
         if accelerator.is_main_process:
-            _prepare_folder(run, resolved, argv)
-            _note_start(run, state.step, accelerator)
+            _prepare_folder(run, resolved, argv, products)
+            _note_start(run, state.step, changed, accelerator)
             logger = Logger(run, state.step, config, yaml.safe_load(resolved) or {})
             until_the_end.callback(logger.close)
         loop = Loop(
@@ -127,10 +137,13 @@ def train(
             loop.go(dataset, shares or [Share(size, (Piece(0, length_of(dataset)),))])
         state.ema.copy_to_model()
         accelerator.wait_for_everyone()
-        if plain:
+        trained = cast(M, accelerator.unwrap_model(wrapped, keep_fp32_wrapper=False))
+        if plain is not None:
             copy_whole(model, plain)
-            return plain
-        return accelerator.unwrap_model(wrapped, keep_fp32_wrapper=False)
+            trained = plain
+        if accelerator.is_main_process:
+            save(trained)
+        return trained
 
 
 def _accelerator(config: TrainerConfig) -> Accelerator:
@@ -168,7 +181,12 @@ def _check(
     defaults: str,
     config: TrainerConfig,
     processes: int,
-) -> None:
+) -> list[str]:
+    """What the run goes on with that was otherwise before.
+
+    Raises:
+        UserError: it cannot go on like this.
+    """
     others = saved.state["processes"] != processes
     before = yaml.safe_load(saved.config).get("trainer", {})
     then = saved.state["processes"] * before.get("batch_size", 1) * before.get("accumulate", 1)
@@ -180,11 +198,13 @@ def _check(
             "choose another --run"
         )
     cut = {"trainer.batch_size", "trainer.accumulate"} if others else set[str]()
-    checkpoint.check_config(folder, saved.config, resolved, defaults, frozenset(cut))
+    free = checkpoint.ADJUSTABLE if saved.step < config.steps else checkpoint.LENGTH
+    changed = checkpoint.check_config(folder, saved.config, resolved, defaults, free | cut)
     if saved.step > config.steps:
         raise UserError(
             f"{folder} is past --trainer.steps {config.steps}; give at least {saved.step}, or choose another --run"
         )
+    return changed
 
 
 def _check_content(folder: Path, saved: checkpoint.Checkpoint, content: str) -> None:
@@ -200,16 +220,21 @@ def _check_content(folder: Path, saved: checkpoint.Checkpoint, content: str) -> 
         )
 
 
-def _prepare_folder(run: Path, resolved: str, argv: Sequence[str]) -> None:
+def _prepare_folder(run: Path, resolved: str, argv: Sequence[str], products: Sequence[str]) -> None:
     run.mkdir(parents=True, exist_ok=True)
     checkpoint.clean(run)
+    for name in products:
+        remove(run / name)
     (run / "config.yaml").write_text(resolved)
     (run / "command.txt").write_text(shlex.join(["python", sys.argv[0], *argv]) + "\n")
 
 
-def _note_start(run: Path, step: int, accelerator: Accelerator) -> None:
+def _note_start(run: Path, step: int, changed: Sequence[str], accelerator: Accelerator) -> None:
+    if changed:
+        accelerator.print(f"{run} goes on from step {step} with other settings: {', '.join(changed)}")
     start = {
         "step": step,
+        "changed": list(changed),
         "precision": accelerator.mixed_precision,
         "processor": processor(accelerator.device),
         "threads": torch.get_num_threads(),

@@ -21,13 +21,14 @@ class LossWeights:
     """Weight of each loss; with `normalize` the weight is divided by the loss's running mean.
 
     The running mean is an exponential average of the mean over all processes, corrected for its start at zero (as in
-    Adam, Kingma & Ba 2015), so the first batch counts fully.
+    Adam, Kingma & Ba 2015), so the first batch counts fully. It decays by `decay` an update, whatever the number of
+    micro-steps, `accumulate`.
     """
 
-    def __init__(self, weights: LossConfig | Mapping[str, float]) -> None:
+    def __init__(self, weights: LossConfig | Mapping[str, float], accumulate: int = 1) -> None:
         if isinstance(weights, LossConfig):
             self.weights = {name: float(getattr(weights, name)) for name in NAMES}
-            self.decay = weights.decay if weights.normalize else None
+            self.decay = weights.decay ** (1 / accumulate) if weights.normalize else None
         else:
             self.weights = dict(weights)
             self.decay = None
