@@ -37,3 +37,4 @@ def test_a_map_has_one_field_a_view_and_one_for_the_default(found: Results):
     assert colors.count(views.MAP(1.0)) == 1
     assert colors.count(views.MAP(0.5)) == 2
     assert colors.count(views.MAP(0.0)) == 2
+    assert axes.get_rlabel_position() == pytest.approx(225)  # nothing is there, from 135 to 315 degrees

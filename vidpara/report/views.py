@@ -95,8 +95,17 @@ def _view_map(axes: PolarAxes, found: Results) -> None:
     shown = [tilt for tilt in radii if tilt]
     axes.set_yticks(shown, [f"{tilt:.0f}°" if index % 2 else "" for index, tilt in enumerate(shown)])
     axes.set_xticks(np.radians([0, 90, 180, 270]), ["right", "up", "left", "down"], fontsize=7)
+    if azimuths:
+        axes.set_rlabel_position(_freest(azimuths))
     axes.grid(visible=False)
     axes.spines["polar"].set_visible(False)
+
+
+def _freest(azimuths: Sequence[float]) -> float:
+    """Where the labels of the tilts hide least (degrees): the middle of the widest gap between the azimuths."""
+    gaps = np.diff([*azimuths, azimuths[0] + 360])
+    widest = int(np.argmax(gaps))
+    return float(azimuths[widest] + gaps[widest] / 2)
 
 
 def placed_of(episodes: Sequence[EpisodeRecord]) -> str:
