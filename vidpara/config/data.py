@@ -99,7 +99,8 @@ class DataConfig:
     learns to rest there also rests above an object that it has not grasped or has set down in the wrong place."""
     workspace: tuple[float, float, float, float, float, float] | None = None
     """The lowest x, y, z (metres) and the highest that a policy can be asked for: the range of height bins, and of the
-    coordinates that are regressed. None: what the labelled data cover, and 2 cm around it."""
+    coordinates that are regressed. None: what all demos of the files cover, also those that are
+    held out or left out by `demos`, and 2 cm around it."""
     out_of_view: Literal["error", "mask"] = "error"
     """What to do with steps whose end effector is outside the image."""
     on_error: Literal["error", "skip"] = "error"

@@ -72,7 +72,7 @@ class ControllerConfig:
     same picture would give the same plan again. 0 turns it off."""
     ensemble: float | None = None
     """ACT's temporal ensembling: a point is the mean of all plans for its moment, weighted by exp(-ensemble * i) from
-    the oldest plan on (0.01 in the paper). Needs `execute` 1."""
+    the oldest plan on (0.01 in the paper). Needs `execute` 1 and `stall` 0."""
     rotation: Literal["zero", "predicted"] = "zero"
     """Keep the hand's home rotation, or follow the policy's, which must have been trained with `loss.rotation`."""
     gain: float = 1.4
