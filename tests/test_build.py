@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import pytest
 import torch
 from diffusers import AutoencoderKLTemporalDecoder
@@ -28,7 +29,7 @@ from vidpara.models.autoencoder import PatchPCA
 from vidpara.models.dinov3 import random_vit
 from vidpara.models.svd import random_unet
 from vidpara.run_folder import load_policy, save_policy
-from vidpara.types import Workspace
+from vidpara.types import Observation, Workspace
 
 SMALL = UNetConfig(channels=(32, 64), attention=(False, True), context_dim=16)
 SPACE = Workspace(
@@ -134,6 +135,16 @@ def test_a_run_with_absolute_positions_is_loaded_with_them_and_has_the_weights_o
         found.append(load_policy(tmp_path).read(present).pooled)
     torch.testing.assert_close(found[0], policy.read(present).pooled)
     assert (found[0] - found[1]).abs().max() > 0.01
+    with pytest.raises(
+        UserError, match=r"denoising_steps 4 is for policies on a video model, .* of kind image"
+    ):
+        load_policy(tmp_path, denoising_steps=4)
+
+
+def test_an_observation_may_be_made_of_an_image_that_was_turned_by_a_view():
+    image = np.arange(4 * 6 * 3, dtype=np.uint8).reshape(4, 6, 3)
+    seen = Observation.of(image[::-1, :, ::-1], np.eye(3), np.eye(4), np.zeros(3), 0.04).image
+    assert seen.shape == (1, 4, 6, 3) and seen[0, 0, 0].tolist() == image[3, 0, ::-1].tolist()
 
 
 def test_sizes_that_were_asked_for_and_are_not_those_of_the_weights_are_named(pipeline, tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import runpy
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -33,6 +34,9 @@ class Hub:
             raise ValueError("403 Forbidden: you cannot create a model under the namespace them")
         self.made.append((repository, private))
 
+    def repo_info(self, repository: str) -> SimpleNamespace:
+        return SimpleNamespace(private=repository != "me/shown" and dict(self.made)[repository])
+
     def auth_check(self, repository: str, write: bool = False) -> None:
         if write and not repository.startswith("me/"):
             raise ValueError(f"403 Forbidden: no write access to {repository}")
@@ -56,6 +60,14 @@ def test_a_run_is_pushed_without_checkpoints_and_a_refusal_keeps_it(fake: Hub, t
         hub.push(tmp_path, "them/robot", private=True)
 
 
+def test_nothing_is_uploaded_where_everybody_would_see_it_unless_that_is_asked_for(fake: Hub, tmp_path: Path):
+    """The hub ignores `private` of a repository that is there."""
+    with pytest.raises(UserError, match="everybody sees it"):
+        hub.push(tmp_path, "me/shown", private=True)
+    assert not fake.uploads
+    assert hub.push(tmp_path, "me/shown", private=False) and fake.uploads
+
+
 def test_the_repository_is_made_before_the_training(fake: Hub):
     hub.prepare_push(HubConfig())
     assert not fake.made
@@ -73,6 +85,7 @@ def test_the_repository_is_made_before_the_training(fake: Hub):
         ("me/robot", "read", "the token may only read; log in"),
         ("them/robot", "write", "403 Forbidden: you cannot create .* may write for them"),
         ("you/robot", "write", "403 Forbidden: no write access to you/robot"),
+        ("me/shown", "write", "me/shown is there already and everybody sees it, and --hub.private is True"),
     ],
 )
 def test_an_upload_that_would_fail_is_refused_before_the_training(

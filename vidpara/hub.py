@@ -35,9 +35,12 @@ def push(run: Path, repository: str, private: bool) -> str:
     hub = HfApi()
     try:
         hub.create_repo(repository, private=private, exist_ok=True)
+        _check_private(repository, private)
         hub.upload_folder(
             repo_id=repository, folder_path=run, ignore_patterns=["checkpoint-*", "wandb/*", "vis/*"]
         )
+    except UserError:
+        raise
     except Exception as error:  # also the transport's own; whatever it is, the run is complete
         raise UserError(
             f"{run} is complete, but the hub took no upload to '{repository}': {_short(error)}; log in with "
@@ -60,14 +63,26 @@ def _prepare(repository: str, private: bool) -> None:
         if token.get("role") == "read":
             raise PermissionError("the token may only read")
         hub.create_repo(repository, private=private, exist_ok=True)
-        # The line above passes where the repository exists and is another's.
+        _check_private(repository, private)
+        # `create_repo` passes where the repository exists and is another's.
         if "write" in inspect.signature(hub.auth_check).parameters:  # not in old releases
             hub.auth_check(repository, write=True)
+    except UserError:
+        raise
     except Exception as error:  # also the transport's own
         raise UserError(
             f"nothing was trained, because the hub would take no upload to '{repository}': {_short(error)}; log in "
             f"by `hf auth login` with a token that may write for {owner}, or give --hub.push after the training only"
         ) from error
+
+
+def _check_private(repository: str, private: bool) -> None:
+    """`create_repo` leaves a repository that is there as it is."""
+    if private and not HfApi().repo_info(repository).private:
+        raise UserError(
+            f"--hub.push {repository} is there already and everybody sees it, and --hub.private is True: make it "
+            "private on its page, give another name, or upload in public with --hub.private False"
+        )
 
 
 def _short(error: Exception) -> str:

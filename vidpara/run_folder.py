@@ -104,10 +104,16 @@ def load_policy(run: Path, denoising_steps: int = 0) -> Policy:
     """A finished stage-two run, ready to act, with its own or another number of `denoising_steps`.
 
     Raises:
-        UserError: the folder is not a finished run, or its weights belong to another configuration.
+        UserError: the folder is not a finished run, its weights belong to another configuration, or it has no clip to
+            denoise.
     """
     _complete(run, "config.yaml")
     config = read_config(run)
+    if denoising_steps and config.policy.kind != "video":
+        raise UserError(
+            f"denoising_steps {denoising_steps} is for policies on a video model, {run} is of kind "
+            f"{config.policy.kind}; leave --denoising_steps out"
+        )
     _complete(run, BACKBONES[config.policy.kind], "head.safetensors", "workspace.json")
     own = replace(
         _with_own_weights(config, run),

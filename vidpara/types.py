@@ -122,7 +122,8 @@ class Observation(NamedTuple):
         """
         numbers = (intrinsics, world_from_camera, position, opening)
         k, pose, point, width = (torch.as_tensor(np.asarray(x, np.float32))[None] for x in numbers)
-        return cls(torch.as_tensor(np.asarray(image))[None], Camera(k, pose), RobotState(point, width))
+        upright = np.ascontiguousarray(image)  # whoever turned it left a view with negative strides
+        return cls(torch.as_tensor(upright)[None], Camera(k, pose), RobotState(point, width))
 
     def to(self, device: torch.device) -> Observation:
         """The same on a device."""

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from diffusers import UNetSpatioTemporalConditionModel
 
 from vidpara.build import build_unet
 from vidpara.cli import UserError
@@ -53,6 +54,16 @@ def test_every_adapter_that_learns_gets_a_gradient():
     unet(*inputs()).sample.square().mean().backward()
     learning = {name: parameter for name, parameter in unet.named_parameters() if parameter.requires_grad}
     assert learning and not [name for name, parameter in learning.items() if parameter.grad is None]
+
+
+def test_a_narrower_unet_learns_to_read_the_present_frame_beside_its_adapters(tmp_path):
+    """What it reads it with begins at zero; frozen it would never see it."""
+    own = random_unet(SMALL, 4, 3).config
+    narrow = UNetSpatioTemporalConditionModel.from_config({**own, "in_channels": 4})
+    narrow.save_pretrained(tmp_path / "unet")
+    unet = build_unet(replace(SMALL, lora=2, weights=str(tmp_path)), 4, 3)
+    assert unet.conv_in.weight.shape[1] == 8 and unet.conv_in.weight.requires_grad
+    assert not unet.conv_out.weight.requires_grad
 
 
 def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch):

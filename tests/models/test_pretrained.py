@@ -279,6 +279,29 @@ def test_why_the_hub_gives_no_weights_is_said(refusal, message, monkeypatch):
         pretrained(CLASS["unet"], "me/svd", "unet")
 
 
+@pytest.mark.parametrize(
+    ("refusal", "cached", "expected"),
+    [
+        (None, None, "unet"),
+        (RemoteEntryNotFoundError("404", response=RESPONSE), None, None),
+        (LocalEntryNotFoundError("no connection"), "config.json", None),
+        (LocalEntryNotFoundError("no connection"), None, "unet"),
+        (RepositoryNotFoundError("401", response=RESPONSE), None, "unet"),
+    ],
+    ids=["pipeline", "one model", "one model, offline", "nothing, offline", "no such id"],
+)
+def test_a_hub_id_is_that_of_a_pipeline_or_of_one_model(refusal, cached, expected, monkeypatch):
+    """The hub is a fake: tests have no network."""
+
+    def answer(*_asked):
+        if refusal:
+            raise refusal
+
+    monkeypatch.setattr("vidpara.models.pretrained.hf_hub_download", answer)
+    monkeypatch.setattr("vidpara.models.pretrained.try_to_load_from_cache", lambda *_asked: cached)
+    assert subfolder("me/unet", "unet") == expected
+
+
 @pytest.mark.slow
 def test_a_hub_id_with_nothing_but_half_precision_loads_too(models, tmp_path):
     """From the hub's local cache, which is read when the libraries are imported: hence a process of its own."""

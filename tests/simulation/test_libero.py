@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from types import ModuleType
@@ -18,7 +20,7 @@ from vidpara.simulation import scene
 from vidpara.simulation.expert import commands
 from vidpara.simulation.mistakes import mistake
 from vidpara.simulation.record import DROPPED, STILL, record
-from vidpara.types import EpisodeStart
+from vidpara.types import EpisodeStart, Progress
 
 CELL = SceneConfig(image_size=128)
 STARTS = scene.starts(CELL, 3, seed=5)
@@ -51,6 +53,20 @@ def rollout(cell, start: EpisodeStart) -> tuple[np.ndarray, np.ndarray]:
     return np.stack(states), np.stack(images)
 
 
+def segmented(cell, camera: str, size: int) -> list[list[str]]:
+    """Name of the body that each pixel of the upright image shows."""
+    sim = cell._sim
+    kind, geom = np.moveaxis(
+        sim.render(camera_name=camera, width=size, height=size, segmentation=True)[::-1], 2, 0
+    )
+    bodies = [sim.model.body_id2name(int(body)) for body in sim.model.geom_bodyid]
+    shown = kind == 5  # mujoco.mjtObj.mjOBJ_GEOM
+    return [
+        [bodies[g] if known else "" for g, known in zip(*row, strict=True)]
+        for row in zip(geom, shown, strict=True)
+    ]
+
+
 @pytest.mark.sim
 def test_a_start_gives_the_same_bits_whatever_ran_before(cell):
     states, images = rollout(cell, STARTS[0])
@@ -73,7 +89,7 @@ def test_the_end_effector_projects_onto_the_gripper(cell, view):
         project(torch.tensor(position, dtype=torch.float32), cell.observe().camera) * size / CELL.image_size
     )
     u, v = (int(value) for value in pixel)
-    assert "finger" in cell.segment("agentview", size)[v][u]
+    assert "finger" in segmented(cell, "agentview", size)[v][u]
 
 
 @pytest.mark.sim
@@ -175,6 +191,52 @@ def test_the_original_layout_starts_from_liberos_own_states():
         )  # x, y of the first bowl after falling
         assert settled[12] < initial[12] - 0.02
     simulator.close()
+
+
+@pytest.mark.sim
+@pytest.mark.parametrize("task", [0, 7], ids=["open a drawer", "turn on the stove"])
+def test_where_nothing_is_to_be_carried_nothing_is_lifted(task: int):
+    pytest.importorskip("libero")
+    from vidpara.simulation.libero import LiberoSimulator
+
+    simulator = LiberoSimulator(SceneConfig(suite="libero_goal", task=task, layout="original", image_size=64))
+    simulator.reset(EpisodeStart(0, (), (0.0, 0.0)))
+    assert simulator.step(CLOSE)[1] == Progress(lifted=False, success=False, away=0.0)
+    simulator.close()
+
+
+@pytest.mark.sim
+def test_an_error_while_resetting_is_not_tried_again(cell, monkeypatch):
+    """LIBERO's own loop would, for ever; objects that do not fit are drawn anew, but not for ever."""
+    from vidpara.simulation.libero import DRAWS, RandomizationError
+
+    tried = []
+
+    def fail(error: Exception) -> None:
+        tried.append(error)
+        raise error
+
+    monkeypatch.setattr(cell._task, "reset", lambda: fail(ValueError("broken")))
+    with pytest.raises(ValueError, match="broken"):
+        cell.reset(STARTS[0])
+    assert len(tried) == 1
+    monkeypatch.setattr(cell._task, "reset", lambda: fail(RandomizationError("full")))
+    with pytest.raises(UserError, match=f"do not fit into their regions in {DRAWS} draws"):
+        cell.reset(STARTS[0])
+    assert len(tried) == 1 + DRAWS
+
+
+@pytest.mark.sim
+@pytest.mark.parametrize("visible", ["1", "GPU-5f3a", "-1", ""])
+def test_the_simulator_is_imported_whichever_gpus_are_visible(visible: str):
+    """robosuite looks for the display's number among them; an experiment gives each job a GPU of its own."""
+    pytest.importorskip("libero")
+    code = "import os, vidpara.simulation.libero; print(repr(os.environ['CUDA_VISIBLE_DEVICES']))"
+    found = subprocess.run(
+        [sys.executable, "-c", code], env=os.environ | {"CUDA_VISIBLE_DEVICES": visible},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert found.stdout.strip() == repr(visible), found.stderr
 
 
 def reimport(monkeypatch: pytest.MonkeyPatch) -> ModuleType:

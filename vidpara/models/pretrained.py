@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import hf_hub_download
+from huggingface_hub import hf_hub_download, try_to_load_from_cache
 from huggingface_hub.errors import (
     EntryNotFoundError,
     GatedRepoError,
@@ -34,8 +34,10 @@ ALSO = {"CLIPVisionModelWithProjection": "clip"}
 
 
 def subfolder(weights: str, name: str) -> str | None:
-    """A pipeline folder or hub id holds the model in a subfolder; a model folder holds it directly."""
+    """A pipeline folder or hub id holds the model in a subfolder; a model's own folder or hub id holds it directly."""
     folder = Path(weights)
+    if not folder.exists() and not _is_path(weights):
+        return None if _holds_one_model(weights, name) else name
     if (folder / "config.json").is_file() or folder.is_file():
         return None
     loose = not (folder / name).is_dir() and any(folder.glob("*.safetensors"))  # its config.json is missing
@@ -65,6 +67,19 @@ def pretrained(kind, weights: str, sub: str | None):
         where = place if local else f"{weights}, {sub}" if sub else weights
         reason = " ".join(str(error).split())[:600]
         raise UserError(f"cannot load {kind.__name__} from {where}: {reason}") from error
+
+
+def _holds_one_model(weights: str, name: str) -> bool:
+    """Whether a hub id is that of this model alone; whatever the hub says otherwise, `pretrained` tells."""
+    try:
+        hf_hub_download(weights, f"{name}/config.json")
+    except LocalEntryNotFoundError:  # offline: what is in its cache?
+        return isinstance(try_to_load_from_cache(weights, "config.json"), str)
+    except EntryNotFoundError:
+        return True
+    except (OSError, ValueError):
+        pass
+    return False
 
 
 def _is_path(weights: str) -> bool:

@@ -8,7 +8,7 @@ import logging
 import os
 import tempfile
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ import torch
 from vidpara.cli import MissingError, UserError
 from vidpara.config import SceneConfig
 from vidpara.simulation import scene
+from vidpara.simulation.stored_fields import RobotRecord, TaskDescription
 from vidpara.simulation.world import Goal, World
 from vidpara.types import (
     Camera,
@@ -30,8 +31,10 @@ from vidpara.types import (
 
 APT = "apt-get install --no-install-recommends libegl1 libgl1 libglib2.0-0"
 os.environ.setdefault("MUJOCO_GL", "egl")
-# Otherwise robosuite takes the display's number from CUDA_VISIBLE_DEVICES, and fails where that is empty.
+# Otherwise robosuite takes the display's number from CUDA_VISIBLE_DEVICES, and fails where that is empty. The two count
+# differently, but it refuses a display whose number is none of those, so it does not see them while it is imported.
 os.environ.setdefault("MUJOCO_EGL_DEVICE_ID", "0")
+_visible = os.environ.pop("CUDA_VISIBLE_DEVICES", None)
 logging.getLogger("robosuite_logs").setLevel(logging.ERROR)
 try:
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
@@ -41,41 +44,24 @@ try:
         from libero.libero.envs.bddl_utils import robosuite_parse_problem
         from libero.libero.envs.env_wrapper import ControlEnv
         from robosuite.utils import camera_utils, transform_utils
+        from robosuite.utils.errors import RandomizationError
 except ModuleNotFoundError as missing:
     raise MissingError(
         f"the simulator needs the package '{missing.name}'; install the extra: pip install -e '.[sim]'"
     ) from missing
 except (ImportError, AttributeError) as missing:
     raise MissingError(f"the simulator cannot load a system library ({missing}); install: {APT}") from missing
+finally:
+    if _visible is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = _visible
 
 NO_OP = np.array([0.0, 0.0, 0.0, 0.0, 0.0, 0.0, -1.0])
 LIFTED = 0.03
 """Rise of the goal's object (metres) from which it counts as lifted."""
+DRAWS = 100
+"""How often objects are placed anew where they do not fit."""
 CEILING = 1.9
 """A height (metres) above everything."""
-
-
-class TaskDescription(NamedTuple):
-    """The task as LIBERO's files describe it; `file` is where the BDDL lies in LIBERO's tree."""
-
-    file: str
-    bddl: str
-    language: str
-    environment: str
-    problem: str
-    domain: str
-
-
-class RobotRecord(NamedTuple):
-    """The robot as LIBERO's files store it; `ee_*` is the hand body's orientation, `site_*` the frame of OSC_POSE."""
-
-    gripper_states: Float[np.ndarray, "2"]
-    joint_states: Float[np.ndarray, "7"]
-    ee_pos: Float[np.ndarray, "3"]
-    ee_ori: Float[np.ndarray, "3"]
-    ee_quat: Float[np.ndarray, "4"]
-    site_pos: Float[np.ndarray, "3"]
-    site_ori: Float[np.ndarray, "3 3"]
 
 
 class LiberoSimulator:
@@ -96,6 +82,7 @@ class LiberoSimulator:
         path = Path(get_libero_path("bddl_files")) / task.problem_folder / task.bddl_file
         problem = robosuite_parse_problem(str(path))
         self.goals = [Goal(state[0], state[1], "".join(state[2:])) for state in problem["goal_state"]]
+        self._carried = next((goal for goal in self.goals if goal.predicate in ("on", "in")), None)
         bddl, name = path.read_text(), path.name
         self.init_states = suite.get_task_init_states(config.task) if config.layout == "original" else None
         self._parts: dict[str, str] = {}
@@ -137,7 +124,7 @@ class LiberoSimulator:
     def reset(self, start: EpisodeStart) -> Proprioception:
         """Bring everything that the next steps depend on to the state that `start` names, then settle."""
         self._environment.seed(start.seed)  # numpy's global generator, from which robosuite draws poses
-        self._environment.reset()
+        reset(self._environment)
         self._robot.gripper.current_action = np.zeros(2)  # hidden state that a soft reset leaves as it was
         if self.init_states is not None:
             self._sim.set_state_from_flattened(self.init_states[start.seed % len(self.init_states)])
@@ -151,7 +138,7 @@ class LiberoSimulator:
         self._sim.forward()
         for _ in range(scene.SETTLE_STEPS):
             self._environment.step(NO_OP)
-        self._start_height = float(self.world.position(self.goals[0].object)[2])
+        self._start_height = self._height()
         return self.proprioception()
 
     def observe(self) -> Observation:
@@ -165,10 +152,11 @@ class LiberoSimulator:
 
     def step(self, command: Float[np.ndarray, "7"]) -> tuple[Proprioception, Progress]:
         self._environment.step(command)
-        lifted = float(self.world.position(self.goals[0].object)[2]) - self._start_height > LIFTED
-        goal = self.goals[0]
-        apart = self.world.position(goal.object) - self.world.target_position(goal.target)
-        return self.proprioception(), Progress(lifted, self.succeeded(), float(np.linalg.norm(apart[:2])))
+        lifted, goal, away = self._height() - self._start_height > LIFTED, self._carried, 0.0
+        if goal:
+            apart = self.world.position(goal.object) - self.world.target_position(goal.target)
+            away = float(np.linalg.norm(apart[:2]))
+        return self.proprioception(), Progress(lifted, self.succeeded(), away)
 
     def close(self) -> None:
         self._environment.close()
@@ -194,21 +182,6 @@ class LiberoSimulator:
     def render(self, camera: str, size: int) -> UInt8[np.ndarray, "h w 3"]:
         """The buffer as OpenGL has it, bottom row first."""
         return self._sim.render(camera_name=camera, width=size, height=size)
-
-    def segment(self, camera: str, size: int) -> list[list[str]]:
-        """Name of the body that each pixel of the upright image shows."""
-        kind, geom = np.moveaxis(
-            self._sim.render(camera_name=camera, width=size, height=size, segmentation=True), 2, 0
-        )
-        is_geom = kind == mujoco.mjtObj.mjOBJ_GEOM
-        bodies = [
-            self._sim.model.body_id2name(int(self._sim.model.geom_bodyid[i]))
-            for i in range(self._sim.model.ngeom)
-        ]
-        return [
-            [bodies[g] if k else "" for g, k in zip(row, known, strict=True)]
-            for row, known in zip(geom[::-1], is_geom[::-1], strict=True)
-        ]
 
     def record(self) -> RobotRecord:
         data, robot = self._sim.data, self._robot
@@ -252,6 +225,10 @@ class LiberoSimulator:
         return height
 
     # ---------------------------------------------------------------------------------------------------- details
+    def _height(self) -> float:
+        """Of what the task has to be carried somewhere; 0 where nothing has, but something opened or turned on."""
+        return float(self.world.position(self._carried.object)[2]) if self._carried else 0.0
+
     def _look_from(self, view: tuple[float, float]) -> None:
         place, turn = self._camera_pose
         if view[1] != 0:
@@ -268,6 +245,21 @@ class LiberoSimulator:
         context.con.free()
         context._set_mujoco_context_and_buffers()
         context.scn.flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = 0
+
+
+def reset(environment: Any) -> None:
+    """LIBERO's reset, which tries for ever and swallows every error: here only where objects cannot be placed.
+
+    Raises:
+        UserError: they do not fit, however often they are drawn.
+    """
+    for _ in range(DRAWS):
+        with contextlib.suppress(RandomizationError):
+            environment.env.reset()
+            return
+    raise UserError(
+        f"the task's objects do not fit into their regions in {DRAWS} draws; choose another --scene.task"
+    )
 
 
 def environment(bddl: str, **settings: Any) -> Any:

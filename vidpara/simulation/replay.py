@@ -106,7 +106,7 @@ class StoredTask:
         self, demo: StoredDemo, actions: Float[np.ndarray, "n 7"], start: int
     ) -> tuple[Float[np.ndarray, "n 3"], Float[np.ndarray, "n"]]:
         """Positions of the end effector and openings of the gripper (metres) after each action, from row `start`."""
-        self._environment.reset()
+        self._libero.reset(self._environment)
         robot, sim = self._environment.robots[0], self._environment.sim
         robot.gripper.current_action = np.array([-1.0, 1.0]) * np.sign(actions[0, -1])
         sim.data.qacc_warmstart[:] = 0

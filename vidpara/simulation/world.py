@@ -13,7 +13,7 @@ MESH, BOX = 7, 6
 
 
 class Goal(NamedTuple):
-    """One goal predicate, `on` or `in`: what is moved, and the object or region where it goes."""
+    """One goal predicate: what is moved, and for `on` and `in` the object or region where it goes."""
 
     predicate: str
     object: str
