@@ -96,6 +96,8 @@ def test_a_stage_one_run_is_exported_in_half_and_serves_as_before(video_run, tmp
     assert ours.dtype == torch.float32 and torch.equal(ours, whole.half().float())
     with pytest.raises(UserError, match="is not a finished video run"):
         load_video(tmp_path)
+    with pytest.raises(UserError, match=r"is not a finished policy run \(head\.safetensors is missing\)"):
+        load_policy(video_run)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

@@ -107,14 +107,14 @@ def load_policy(run: Path, denoising_steps: int = 0) -> Policy:
         UserError: the folder is not a finished run, its weights belong to another configuration, or it has no clip to
             denoise.
     """
-    _complete(run, "config.yaml")
+    _complete(run, "config.yaml", "head.safetensors", "workspace.json")  # of stage one the second is missing
     config = read_config(run)
     if denoising_steps and config.policy.kind != "video":
         raise UserError(
             f"denoising_steps {denoising_steps} is for policies on a video model, {run} is of kind "
             f"{config.policy.kind}; leave --denoising_steps out"
         )
-    _complete(run, BACKBONES[config.policy.kind], "head.safetensors", "workspace.json")
+    _complete(run, BACKBONES[config.policy.kind])
     own = replace(
         _with_own_weights(config, run),
         vit=replace(config.vit, weights=str(run / "vit")),
