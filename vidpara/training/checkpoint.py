@@ -26,9 +26,9 @@ from vidpara.files import sync
 from vidpara.training.tensor_files import ALONE, Writer, store, stored
 
 LENGTH = frozenset({"trainer.steps"})
-"""Settings that a finished run may change beside those of `HOW`, to go on."""
+"""Settings that may always change beside those of `HOW`; whether a run is past its new length is checked apart."""
 ADJUSTABLE = LENGTH | {"optimizer.lr", "optimizer.backbone_lr", "trainer.precision"}
-"""Settings that an unfinished run may change: what one does about a loss that is not finite."""
+"""Settings that a run with steps left may change: what one does about a loss that is not finite."""
 
 
 class Checkpoint(NamedTuple):
