@@ -98,7 +98,6 @@ def build_unet(config: UNetConfig, latent_channels: int, frames: int) -> UNetSpa
         UserError: loaded weights take other channels than the autoencoder gives, or are of another size than was asked
             for.
     """
-    narrow = False
     if config.weights is None:
         unet = random_unet(config, latent_channels, frames)
     else:
@@ -114,13 +113,12 @@ def build_unet(config: UNetConfig, latent_channels: int, frames: int) -> UNetSpa
                 f"{config.weights} denoises {unet.config.out_channels} latent channels, the autoencoder gives "
                 f"{latent_channels}; choose the autoencoder the UNet was trained with (--autoencoder.kind and .weights)"
             )
-        narrow = known.in_channels < 2 * latent_channels
-        for change in adapt(unet, 2 * latent_channels, frames):
-            _say(f"{config.weights}: {change}")
     if config.lora:
         add_lora(unet, config.lora)
-        if narrow:
-            unet.conv_in.requires_grad_(True)  # what it reads the present frame with begins at zero
+    if config.weights:
+        # After the adapters, which freeze all: what is added reads the present frame and begins at zero.
+        for change in adapt(unet, 2 * latent_channels, frames):
+            _say(f"{config.weights}: {change}")
     if config.single_token:
         use_single_token(unet)  # after the adapters, some of which have no effect then
     if config.channels_last:

@@ -74,13 +74,12 @@ def build_policy(
         UserError: settings that contradict one another.
     """
     policy = config.policy
-    trains_video = policy.kind == "video" and policy.backbone == "train" and policy.action_fraction < 1
-    if (config.data.unlabelled or videos) and not trains_video:
+    if (config.data.unlabelled or videos) and not policy.trains_video:
         raise UserError(
             f"{'data.rollouts' if videos else 'data.unlabelled'} gives videos without actions, but this policy has no "
             "video loss; it takes --policy.kind video --policy.backbone train and --policy.action_fraction below 1"
         )
-    if policy.stop_gradient and policy.backbone == "train" and not trains_video:
+    if policy.stop_gradient and policy.backbone == "train" and not policy.trains_video:
         raise UserError(
             "policy.stop_gradient leaves the backbone nothing to learn from, since this policy has no video loss; take "
             "--policy.backbone frozen, or a video policy with --policy.action_fraction below 1"

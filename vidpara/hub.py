@@ -34,8 +34,7 @@ def push(run: Path, repository: str, private: bool) -> str:
     """
     hub = HfApi()
     try:
-        hub.create_repo(repository, private=private, exist_ok=True)
-        _check_private(repository, private)
+        _make(repository, private)
         hub.upload_folder(
             repo_id=repository, folder_path=run, ignore_patterns=["checkpoint-*", "wandb/*", "vis/*"]
         )
@@ -62,9 +61,8 @@ def _prepare(repository: str, private: bool) -> None:
         token = hub.whoami().get("auth", {}).get("accessToken", {})
         if token.get("role") == "read":
             raise PermissionError("the token may only read")
-        hub.create_repo(repository, private=private, exist_ok=True)
-        _check_private(repository, private)
-        # `create_repo` passes where the repository exists and is another's.
+        _make(repository, private)
+        # That passes where the repository exists and is another's.
         if "write" in inspect.signature(hub.auth_check).parameters:  # not in old releases
             hub.auth_check(repository, write=True)
     except UserError:
@@ -76,9 +74,15 @@ def _prepare(repository: str, private: bool) -> None:
         ) from error
 
 
-def _check_private(repository: str, private: bool) -> None:
-    """`create_repo` leaves a repository that is there as it is."""
-    if private and not HfApi().repo_info(repository).private:
+def _make(repository: str, private: bool) -> None:
+    """The repository, if it is not there; the hub leaves one that is as it is.
+
+    Raises:
+        UserError: everybody sees it, and that was not asked for.
+    """
+    hub = HfApi()
+    hub.create_repo(repository, private=private, exist_ok=True)
+    if private and not hub.repo_info(repository).private:
         raise UserError(
             f"--hub.push {repository} is there already and everybody sees it, and --hub.private is True: make it "
             "private on its page, give another name, or upload in public with --hub.private False"

@@ -158,13 +158,8 @@ class VideoPolicy(Policy):
     ) -> None:
         super().__init__(backbone, head, autoencoder, image_encoder, config, image_size)
         self.frames = frames
-        if config.backbone == "train" and not self.trains_video:
+        if config.backbone == "train" and not self.config.trains_video:
             self._freeze_above_last_tap()
-
-    @property
-    def trains_video(self) -> bool:
-        """Whether the video loss is part of the training."""
-        return self.config.backbone == "train" and self.config.action_fraction < 1
 
     def acting(self, count: int) -> int:
         """How many of a whole batch of `count` clips, the first ones, train the head; the others the video model alone.
@@ -172,7 +167,7 @@ class VideoPolicy(Policy):
         Raises:
             UserError: it is too small for one of each.
         """
-        if not self.trains_video:
+        if not self.config.trains_video:
             return count
         if count < 2:
             raise UserError(
@@ -222,14 +217,14 @@ class VideoPolicy(Policy):
                 batch.context,
                 augmentation,
                 self.config.taps,
-                self.trains_video,
+                self.config.trains_video,
             )
         assert features is not None
         seen = (self.training_features(features), batch.state, batch.camera, batch.actions)
         losses = self.head.losses(*first(max(1, acting), seen))  # of none: all processes have all losses
         if part:
             losses = {name: loss * (acting / part.mean) for name, loss in losses.items()}
-        if self.trains_video:
+        if self.config.trains_video:
             losses["video"] = denoising_loss(prediction, noisy, batch.latents, sigma).mean()
         return losses
 

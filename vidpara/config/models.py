@@ -155,3 +155,8 @@ class PolicyConfig:
     stop_gradient: bool = False
     """Do not let action losses reach the backbone."""
     head: HeadConfig = field(default_factory=HeadConfig)
+
+    @property
+    def trains_video(self) -> bool:
+        """Whether the video loss is part of the training."""
+        return self.kind == "video" and self.backbone == "train" and self.action_fraction < 1
