@@ -5,12 +5,11 @@ python stages/check_data.py --data.rollouts data/grid.hdf5 --output runs/check
 Ends with status 2 if a check found an error.
 """
 
-from vidpara.check_sources import check_all, check_each
+from vidpara.check_sources import check_all, check_each, check_space
 from vidpara.cli import UserError, main
 from vidpara.config import CheckConfig
 from vidpara.data.episode import Episode
 from vidpara.data.finding import PASSED, Finding
-from vidpara.data.split import workspace
 from vidpara.heads.pixel import PixelHead
 from vidpara.report import data_page, sanity
 
@@ -25,10 +24,11 @@ def run(config: CheckConfig, argv: list[str]) -> None:
     print("all sources")
     episodes, checks = check_all(read, config.data)
     head, acting = None, [episode for episode in episodes if episode.labelled]
-    if acting:
-        head = PixelHead(
-            32, config.data.clip.frames - 1, config.head, workspace(episodes, config.data.workspace)
-        )
+    space = check_space(episodes, config.data) if acting else None
+    if isinstance(space, Finding):
+        checks.append(space)
+    elif space:
+        head = PixelHead(32, config.data.clip.frames - 1, config.head, space)
         checks.append(sanity.judge(sanity.round_trip(acting, head), config.head))
     findings["all sources"] = [told(each) for each in checks]
     config.output.mkdir(parents=True, exist_ok=True)

@@ -24,6 +24,8 @@ def run(config: RenderConfig, argv: list[str]) -> None:
     rows, columns = (config.size, config.size) if isinstance(config.size, int) else config.size
     if min(rows, columns) < 1 or not config.camera:
         raise UserError(f"--size {config.size} --camera {list(config.camera)}: give a size and a camera")
+    if config.rollouts.is_dir():
+        raise UserError(f"--rollouts {config.rollouts} is a folder; give one of its HDF5 files at a time")
     if config.demos < 0:
         raise UserError(f"--demos {config.demos}: give how many, or 0 for all")
     names = demo_names(config.rollouts)

@@ -9,6 +9,7 @@ from vidpara import build, memory
 from vidpara.build_data import build_data
 from vidpara.cli import dump, main
 from vidpara.config import TrainVideoConfig
+from vidpara.data.seen import note_seen
 from vidpara.data.sources import read_sources
 from vidpara.evaluation.evaluators import GeneratedClips
 from vidpara.hub import prepare_push, push
@@ -40,6 +41,7 @@ def run(config: TrainVideoConfig, argv: list[str]) -> None:
     def save(trained: VideoModel) -> None:
         save_video(config.run, trained, autoencoder, image_encoder)
         save_card(config.run, config)
+        note_seen(config.run, data.seen)
 
     vis = config.run / "vis"
     generated = GeneratedClips(data.validation, autoencoder, config.samples, config.sample_steps, vis)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import h5py
 import pytest
 from data.rollout_files import drift, write
 
@@ -92,3 +93,44 @@ def test_a_configuration_that_names_no_source_is_one_line(tmp_path):
     assert (
         done.returncode == 2 and done.stderr.count("\n") == 1 and "names the same data twice" in done.stderr
     )
+
+
+def test_what_is_checked_is_what_a_training_would_read(tmp_path):
+    """Of every second picture that repeats the one before a slower clock takes each once; other tasks are not read."""
+    twice, black = write(tmp_path / "twice.hdf5", smooth=True), write(tmp_path / "black.hdf5")
+    with h5py.File(twice, "a") as file:
+        for demo in file["data"].values():
+            demo["obs/agentview_rgb"][1::2] = demo["obs/agentview_rgb"][::2]
+    with h5py.File(black, "a") as file:
+        for demo in file["data"].values():
+            demo["obs/agentview_rgb"][:] = 0
+    named(twice, "open the drawer"), named(black, "wipe the table")
+    check(tmp_path / "all", twice, black)
+    found = findings(tmp_path / "all")
+    assert found[str(twice)]["pictures"]["verdict"] == "warning"
+    assert found[str(black)]["pictures"]["verdict"] == "error"
+    check(tmp_path / "used", twice, black, "--data.fps", "10", "--data.tasks", "drawer")
+    found = findings(tmp_path / "used")
+    assert found[str(twice)]["pictures"]["verdict"] == "ok"
+    assert list(found[str(black)]) == ["reading"]
+
+
+def named(file: Path, task: str) -> None:
+    with h5py.File(file, "a") as data:
+        data["data"].attrs["problem_info"] = json.dumps({"language_instruction": task})
+
+
+def test_films_of_sources_of_one_name_are_all_kept(tmp_path):
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+    sources = [write(tmp_path / f"{folder}/grid.hdf5", demos=2) for folder in ("a", "b")]
+    check(tmp_path / "out", *sources)
+    assert len(list((tmp_path / "out").glob("*.mp4"))) == 4
+
+
+def test_a_workspace_that_is_too_small_is_found_like_any_other_fault(tmp_path):
+    box = map(str, (0, 0, 0.9, 0.1, 0.1, 1.1))
+    done = check(tmp_path / "out", SAMPLES / "v3.0", "--data.workspace", *box)
+    assert done.returncode == 2
+    found = findings(tmp_path / "out")["all sources"]
+    assert "does not hold the end effector" in found["workspace"]["found"] and "round trip" not in found

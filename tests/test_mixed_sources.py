@@ -7,6 +7,7 @@ import runpy
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.data.rollout_files import drift
@@ -88,3 +89,14 @@ def test_a_batch_is_what_the_model_expects_first_and_others_or_one_clip_alone(fo
     assert [share.samples for share in data.shares] == [5, 3]
     assert [share.pieces for share in data.shares] == [(Piece(0, clips),)] * 2
     assert (len(data.training) == len(data.validation) == 1) == one
+
+
+@pytest.mark.parametrize("most", [1, 5, 7, 1000])
+def test_there_are_no_more_validation_clips_than_asked_for_and_they_are_evenly_spaced(folder, most):
+    data = DataConfig(rollouts=(LEROBOT,), size=(64, 64), validation_demos=1, cache=folder / "whole")
+    _, every = build_clips(
+        replace(data, validation_clips=10**6), read_sources(data), Pixels(), ZeroContext(4)
+    )
+    _, found = build_clips(replace(data, validation_clips=most), read_sources(data), Pixels(), ZeroContext(4))
+    assert min(most, len(every)) / 2 < len(found) <= most
+    assert len(set(np.diff(list(found.indices)))) <= 1

@@ -14,6 +14,7 @@ from vidpara.cli import UserError
 from vidpara.config import DataConfig, TrainPolicyConfig, TrainVideoConfig
 from vidpara.data.clips import Clips, first_frames, long_enough
 from vidpara.data.episode import Episode, digest, readable
+from vidpara.data.seen import warn_of_seen
 from vidpara.data.shards import cache_source
 from vidpara.data.sources import cache_folder
 from vidpara.data.split import split
@@ -31,6 +32,8 @@ class TrainingData(NamedTuple):
     shares: list[Share]
     content: str
     """Digest of the episodes: of all that were found, and of those that are trained and validated on."""
+    seen: list[Episode]
+    """Those that are trained on."""
 
     def of_the_present(self) -> TrainingData:
         """Without the frames that a policy on an image backbone does not see."""
@@ -58,15 +61,21 @@ def build_data(
     expected = first(count)
     check_weights(config.data)
     one_alone = config.trainer.overfit_one_sample
-    seen = replace(config.data, shift=0) if one_alone else config.data  # shifted it would be many samples
-    training, validation = build_clips(seen, episodes, autoencoder, image_encoder, team, config.trainer.seed)
+    one_way = replace(config.data, shift=0) if one_alone else config.data  # shifted it would be many samples
+    training, validation = build_clips(
+        one_way, episodes, autoencoder, image_encoder, team, config.trainer.seed
+    )
     shares = build_shares(config.data, training, expected, count - expected, labelled)
     held_out = cast(Clips, validation.dataset).episodes
-    content = digest([*episodes, *training.episodes, *held_out])
+    if isinstance(config, TrainPolicyConfig) and config.video_run and not team.process_index:
+        warn_of_seen(config.video_run, held_out)
+    content, seen = digest([*episodes, *training.episodes, *held_out]), training.episodes
     if one_alone:
         one = Subset(training, [0])
-        return TrainingData(one, one, [Share(share.samples, (Piece(0, 1),)) for share in shares], content)
-    return TrainingData(training, validation, shares, content)
+        return TrainingData(
+            one, one, [Share(share.samples, (Piece(0, 1),)) for share in shares], content, seen
+        )
+    return TrainingData(training, validation, shares, content, seen)
 
 
 def build_clips(
@@ -102,7 +111,7 @@ def build_clips(
         return Clips(chosen, frames, config.clip, shift, config.until, without)
 
     validation = clips(held_out, 0, 0)
-    step = max(1, len(validation) // config.validation_clips)
+    step = max(1, -(-len(validation) // config.validation_clips))
     return (
         clips([*training, *unlabelled], config.shift, len(unlabelled)),
         Subset(validation, range(0, len(validation), step)),

@@ -13,8 +13,10 @@ from vidpara.data.clips import long_enough
 from vidpara.data.episode import Episode, readable
 from vidpara.data.finding import Finding
 from vidpara.data.source_file import Source, sources_of
-from vidpara.data.sources import check_settings, read_source, together
+from vidpara.data.sources import check_settings, of_tasks, on_clock, read_source, together
+from vidpara.data.split import workspace
 from vidpara.data.verify import verify
+from vidpara.types import Workspace
 
 SHOWN = 5
 """What cannot be read is named so many times, and counted."""
@@ -39,6 +41,14 @@ def check_each(config: CheckConfig) -> Iterator[tuple[Source, list[Episode], Ite
         yield source, episodes, _check(source, episodes, unreadable, config)
 
 
+def check_space(episodes: list[Episode], config: DataConfig) -> Workspace | Finding:
+    """The workspace of episodes of which some have labels, or why there is none."""
+    try:
+        return workspace(episodes, config.workspace)
+    except UserError as error:
+        return Finding("workspace", "error", str(error), "no policy trains in it")
+
+
 def check_all(episodes: list[Episode], config: DataConfig) -> tuple[list[Episode], list[Finding]]:
     """The dataset that training would see, empty if the sources do not go together."""
     try:
@@ -61,11 +71,12 @@ def _check(
     source: Source, episodes: list[Episode], unreadable: Sequence[UserError], config: CheckConfig
 ) -> Iterator[Finding]:
     yield reading(episodes, unreadable)
-    if not episodes:
+    of_use = of_tasks(episodes, config.data.tasks)
+    if not of_use:
         return
-    yield from headers.check(episodes)
-    yield from verify(episodes, config.decode)
-    yield from check_actions(source, episodes, config.replay)
+    yield from headers.check(of_use)
+    yield from verify(on_clock(of_use, config.data.fps), config.decode)
+    yield from check_actions(source, of_use, config.replay)  # on the clock of the commands
 
 
 def reading(episodes: Sequence[Episode], unreadable: Sequence[UserError]) -> Finding:

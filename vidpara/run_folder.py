@@ -1,8 +1,8 @@
 """A finished run on disk, written and read.
 
 config.yaml, README.md (the model card), unet/ (loads in diffusers by itself) or vit/ (loads in transformers),
-autoencoder/ and, after stage two, head.safetensors and workspace.json. With SVD's own autoencoder and image encoder the
-folder is a whole StableVideoDiffusionPipeline.
+autoencoder/; after stage one trained_on.txt, after stage two head.safetensors and workspace.json. With SVD's own
+autoencoder and image encoder the folder is a whole StableVideoDiffusionPipeline.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -17,10 +18,12 @@ import yaml
 from PIL import Image
 from scipy.spatial.transform import Rotation
 
-from vidpara.cli import UserError
+from vidpara.cli import UserError, read_yaml
 from vidpara.config import DataConfig, LeRobotConfig
+from vidpara.data import lerobot_columns
 from vidpara.data.episode import Episode
 from vidpara.data.published import site_rotation
+from vidpara.data.source_file import Source
 from vidpara.data.sources import read_sources
 
 SAMPLES = Path(__file__).parent / "samples"
@@ -50,7 +53,7 @@ def test_the_hands_rotation_becomes_the_grip_sites():
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"gripper_open": 1.0}, "gripper_open and gripper_closed are both 1.0"),
+        ({"gripper_open": 1.0}, "gripper_open and --data.lerobot.gripper_closed are both 1.0"),
         ({"opening_at": ()}, "opening_at names no value"),
     ],
 )
@@ -387,3 +390,33 @@ def test_a_pose_that_is_not_a_number_is_named_with_its_frame(folder, version):
 
     change(folder / DATA[version], edit)
     expect(folder, r"episode_000001 has a non-finite end-effector position at frame 80")
+
+
+def test_statistics_of_the_episodes_are_not_read(tmp_path, monkeypatch):
+    """They are most of what meta/episodes holds."""
+    columns = []
+    real = pq.ParquetFile.read
+    monkeypatch.setattr(
+        pq.ParquetFile,
+        "read",
+        lambda self, wanted, **kw: (columns.extend(wanted), real(self, wanted, **kw))[1],
+    )
+    read(SAMPLES / "v3.0")
+    stored = pq.read_schema(SAMPLES / "v3.0/meta/episodes/chunk-000/file-000.parquet").names
+    assert any(name.startswith("stats/") for name in stored)
+    assert "length" in columns and not any(name.startswith("stats/") for name in columns)
+
+
+def test_a_file_of_cameras_is_read_once_and_again_when_it_has_changed(folder, tmp_path, monkeypatch):
+    opened = []
+    monkeypatch.setattr(lerobot_columns, "read_yaml", lambda file: opened.append(file) or read_yaml(file))
+    file = tmp_path / "cameras.yaml"
+    for fx in (40.0, 50.0):
+        lens = {"intrinsics": [[fx, 0, 32], [0, fx, 32], [0, 0, 1]], "world_from_camera": np.eye(4).tolist()}
+        file.write_text(yaml.safe_dump({"agentview": lens}))
+        os.utime(file, ns=(0, int(fx)))
+        source = Source(folder, folder, "agentview", file, LeRobotConfig())
+        for _ in range(3):
+            found = lerobot_columns._camera_in_file(file, source, (64, 64))
+            assert found.intrinsics[0, 0] == fx
+    assert len(opened) == 2

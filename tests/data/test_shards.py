@@ -19,6 +19,7 @@ from tests.data.rollout_files import FRAMES, drift, write
 from vidpara.build_data import build_clips
 from vidpara.cli import UserError
 from vidpara.config import ClipConfig, DataConfig
+from vidpara.data import cache_notes as notes
 from vidpara.data import shards
 from vidpara.data.episode import Episode
 from vidpara.data.latents import CachedFrames, cache_frames
@@ -172,3 +173,17 @@ def test_processes_that_start_at_once_read_the_same(path, tmp_path):
         sums = list(pool.map(summed, [path] * 4, [folder] * 4, [url] * 4))
     assert len(set(sums)) == 1 and sums[0] == summed(path, tmp_path / "alone", "")
     assert not list(folder.glob("*.part")) and not list(folder.glob("*/finished-*"))
+
+
+def test_a_copy_that_is_not_whole_or_damaged_does_not_end_another_cache(tmp_path, capsys):
+    for name, text in (("fetching.part", "{"), ("damaged", "half of an ind")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "index.json").write_text(text)
+    notes.name_stale(tmp_path)
+    assert capsys.readouterr().err == ""
+
+
+def test_what_scales_latents_is_part_of_their_cache_s_name():
+    other = Pixels()
+    other.condition_scale = 5.0
+    assert notes.digest_of([Pixels()]) != notes.digest_of([other])

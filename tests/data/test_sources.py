@@ -23,6 +23,7 @@ from vidpara.data.clips import Clips
 from vidpara.data.episode import Episode, at_rate
 from vidpara.data.latents import cache_frames, to_float
 from vidpara.data.rollouts import read_actions
+from vidpara.data.seen import note_seen, warn_of_seen
 from vidpara.data.sources import cache_folder, read_sources
 from vidpara.data.split import split, workspace
 from vidpara.evaluation.video import write_mp4
@@ -421,3 +422,43 @@ def test_times_of_single_precision_lose_no_frame(fps):
         episode = replace(whole, times=times, **{name: getattr(whole, name)[:length] for name in kept})
         assert at_rate(episode, fps) is episode
         assert len(at_rate(episode, fps / 2)) == (length + 1) // 2
+
+
+def test_a_link_from_one_source_into_another_is_refused(tmp_path):
+    for folder in ("suite", "mix"):
+        (tmp_path / folder).mkdir()
+    for name in ("a", "b"):
+        write(tmp_path / f"suite/{name}.hdf5")
+    (tmp_path / "mix/same.hdf5").symlink_to(tmp_path / "suite/b.hdf5")
+    assert len(read(tmp_path / "mix")) == 3
+    with pytest.raises(UserError, match=r"suite/b.hdf5 belongs to .*suite and, by a link, to .*mix"):
+        read(tmp_path / "suite", tmp_path / "mix")
+
+
+def test_an_error_about_a_described_source_names_its_file_and_not_a_flag(tmp_path):
+    kitchen = tmp_path / "kitchen.yaml"
+    kitchen.write_text(yaml.safe_dump({"path": str(LEROBOT), "lerobot": {"position": "observation.pose"}}))
+    with pytest.raises(UserError, match=r"set 'lerobot: position' in .*kitchen.yaml"):
+        read(kitchen)
+    kitchen.write_text(yaml.safe_dump({"path": str(LEROBOT), "camera": "front"}))
+    with pytest.raises(UserError, match=r"set 'camera' in .*kitchen.yaml"):
+        read(kitchen)
+
+
+def test_a_name_on_the_hub_has_two_parts(tmp_path):
+    with pytest.raises(UserError, match=r"does not exist; .*hf://OWNER/NAME"):
+        read(Path("hf://a/b/c"))
+
+
+def test_stage_two_says_if_it_holds_out_what_stage_one_trained_on(rollouts, tmp_path, capsys):
+    """Beside a second source another share of the first one is held out."""
+    other = write(tmp_path / "other.hdf5")
+    both = split(read(rollouts, other), DataConfig(validation_demos=2))
+    alone = split(read(rollouts), DataConfig(validation_demos=2))
+    note_seen(tmp_path, both.training)
+    warn_of_seen(tmp_path, both.held_out)
+    warn_of_seen(tmp_path / "elsewhere", alone.held_out)
+    assert capsys.readouterr().err == ""
+    warn_of_seen(tmp_path, alone.held_out)
+    assert "1 of the 2 demos that are held out were trained on" in capsys.readouterr().err
+    assert str(tmp_path) not in (tmp_path / "trained_on.txt").read_text()

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 
 from vidpara.cli import UserError
 from vidpara.config import DataConfig
 from vidpara.data import store
+from vidpara.data.episode import Episode
+from vidpara.data.frames import Frames
 from vidpara.data.latents import CachedFrames, Encode, cache_frames
 from vidpara.data.sources import read_sources
 from vidpara.models.autoencoder import Pixels
@@ -88,3 +93,60 @@ def test_a_store_that_is_none_is_named(tmp_path: Path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"cannot put .* into file://.*; check --data.store"):
         cached(tmp_path / "here", f"file://{tmp_path}/file")
+
+
+def test_a_fetch_leaves_alone_what_another_run_is_encoding(tmp_path: Path):
+    """Both finish: the one that encodes with its own files, the other with what it then finds."""
+    url = f"file://{tmp_path}/store"
+    here = cached(tmp_path / "here", url)
+    fetched = []
+
+    def meanwhile(frames: torch.Tensor) -> torch.Tensor:
+        if not fetched:
+            (key,) = (tmp_path / "there").glob("*.lock")
+            fetched.append(store.fetch(key.with_suffix(""), url, FileLock(key)))
+        return Pixels().encode(frames)
+
+    shutil.move(tmp_path / "store", tmp_path / "hidden")  # another machine fills it while this one encodes
+    there = tmp_path / "there"
+    episodes, models = read_sources(SAMPLE), [Pixels(), ZeroContext(4)]
+
+    def encode(frames: torch.Tensor) -> torch.Tensor:
+        if (tmp_path / "hidden").exists():
+            shutil.move(tmp_path / "hidden", tmp_path / "store")
+        return meanwhile(frames)
+
+    found = cache_frames(episodes, encode, models[1], models, there, shared=url)
+    assert fetched == [False] and np.array_equal(found.latents, here.latents)
+
+
+def test_a_cache_that_lacks_an_episode_is_not_put_into_the_store(tmp_path: Path):
+    """Others would take it for whole, and it would stay there for ever."""
+    url, here, (first, *others) = f"file://{tmp_path}/store", tmp_path / "here", read_sources(SAMPLE)
+    models = [Pixels(), ZeroContext(4)]
+
+    def cache(one: Episode) -> CachedFrames:
+        parts = (models[0].encode, models[1], models)
+        return cache_frames([one, *others], *parts, here, on_error="skip", shared=url)
+
+    lacking = cache(replace(first, frames=Gone(first.frames)))
+    assert first.name not in lacking.first and not list((tmp_path / "store").glob("*"))
+    assert first.name in cache(first).first
+    assert cached(tmp_path / "there", url, refuse).first.keys() == {each.name for each in (first, *others)}
+
+
+@dataclass(frozen=True)
+class Gone:
+    """Frames that cannot be read for now, of a disk that comes back: a fake, since real ones stay damaged."""
+
+    frames: Frames
+
+    @property
+    def file(self) -> Path:
+        return self.frames.file
+
+    def read(self, moments: Sequence[int]) -> np.ndarray:
+        raise OSError("the disk does not answer")
+
+    def fingerprint(self) -> str:
+        return self.frames.fingerprint()

@@ -120,7 +120,7 @@ def test_rotations_that_follow_their_commands_are_right_of_whichever_body_of_the
 )
 def test_rotations_that_are_read_as_something_else_are_warned_of(change):
     finding = rotations(turnings(change))
-    assert finding.verdict == "warning" and "--data.lerobot.rotation_as" in finding.fix
+    assert finding.verdict == "warning" and "lerobot.rotation_as" in finding.fix
 
 
 def test_a_hand_that_hardly_turns_is_not_judged_and_one_that_turns_untold_is_warned_of():

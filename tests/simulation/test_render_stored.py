@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import runpy
 import subprocess
 import sys
 from functools import partial
@@ -22,6 +23,7 @@ from vidpara.simulation.render_stored import Item, StoredScene, render, render_d
 
 pytestmark = pytest.mark.sim
 NAMES, ROWS = ["demo_0", "demo_1"], 8
+STAGE = Path(__file__).parents[2] / "stages/render_rollouts.py"
 
 
 @pytest.fixture(scope="module")
@@ -159,3 +161,8 @@ def test_a_file_that_holds_no_states_is_refused_in_one_line(source, tmp_path):
     done = run(path, tmp_path / "out.hdf5")
     assert done.returncode == 2 and "demo_0 has no states" in done.stderr.splitlines()[-1]
     assert run(tmp_path / "none.hdf5", tmp_path / "out.hdf5").returncode == 2
+
+
+def test_a_folder_is_refused_in_one_line(tmp_path):
+    with pytest.raises(UserError, match="is a folder; give one of its HDF5 files at a time"):
+        runpy.run_path(str(STAGE))["run"](RenderConfig(rollouts=tmp_path, output=tmp_path / "out.hdf5"), [])

@@ -40,7 +40,7 @@ BOUNDS: dict[str, tuple[float, float | None]] = {
     "scene.tilt_min": (0, 90), "scene.tilt_max": (0, 90),
     "expert.max_steps": (1, None), "expert.speed": (0.01, 1), "expert.recoveries": (0, 1),
     "max_steps": (1, None), "seed": (0, None), "camera_error": (0, None), "workers": (0, None), "videos": (0, None),
-    "failures": (0, None), "demos": (0, None), "decode": (0, None), "replay": (0, None), "fps": (1, None),
+    "failures": (0, None), "demos": (0, None), "decode": (0, None), "replay": (0, None),
     "crf": (0, 51), "gop": (1, None), "size": (1, None),
 }  # fmt: skip
 """{key: (least, most)}, of every number of a list; None is no limit."""

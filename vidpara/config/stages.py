@@ -186,7 +186,6 @@ class ExportLeRobotConfig:
     """Export only the first N demos of each file; 0 exports all."""
     size: tuple[int, int] | None = None
     """Rows and columns that images are resized to, the camera with them; None keeps the files' size."""
-    fps: int = 20
     crf: int = 18
     """Quality of the H.264 videos: 0 is lossless, 18 is hardly visible, 30 is small."""
     gop: int = 10

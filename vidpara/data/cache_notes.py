@@ -16,16 +16,18 @@ from torch import nn
 from vidpara.data.episode import Episode
 from vidpara.files import write_atomically
 
+VERSION = 1
+"""Raise it where the same pictures and models come to give other latents."""
 Shapes = list[list[int]]
 """Of one frame's latents and context tokens."""
 
 
 def digest_of(models: Sequence[nn.Module]) -> str:
-    """Text that changes with the models' weights. Of large ones this takes seconds."""
-    digest = hashlib.sha256()
+    """Text that changes with the models' weights, and with `VERSION`. Of large ones this takes seconds."""
+    digest = hashlib.sha256(str(VERSION).encode())
     for model in models:
         digest.update(type(model).__name__.encode())
-        digest.update(str(getattr(model, "dim", "")).encode())
+        digest.update(f"{getattr(model, 'dim', '')} {getattr(model, 'condition_scale', '')}".encode())
         for name, value in sorted(model.state_dict().items()):
             digest.update(name.encode())
             digest.update(value.detach().float().cpu().numpy().tobytes())
@@ -51,7 +53,12 @@ def name_stale(folder: Path) -> None:
     read again.
     """
     for index in sorted(folder.glob("*/index.json")):
-        files = json.loads(index.read_text()).get("files")
+        if index.parent.suffix:  # a copy from the store that is not whole
+            continue
+        try:
+            files = json.loads(index.read_text()).get("files")
+        except (OSError, ValueError):  # being deleted, or damaged: whoever wants it is told
+            continue
         if files is None or any(_changed(Path(file), then) for file, then in files.items()):
             of = f"of {next(iter(files))} as it was before" if files else "of an earlier version of vidpara"
             print(f"{index.parent} is {of}; delete it to free space", file=sys.stderr)

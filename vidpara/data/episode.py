@@ -207,7 +207,7 @@ def labelled(
         low, high = float(poses.gripper.min()), float(poses.gripper.max())
         raise UserError(
             f"{where} has gripper commands from {low:.2f} to {high:.2f}, where 0 is open and 1 closed; LIBERO's column "
-            "goes from -1 to 1, of LeRobotDatasets set --data.lerobot.gripper_open and gripper_closed"
+            "goes from -1 to 1, of LeRobotDatasets set lerobot.gripper_open and gripper_closed"
         )
     poses = poses._replace(gripper=poses.gripper.clamp(0, 1))
     size = size or stored_size

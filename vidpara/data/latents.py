@@ -104,12 +104,12 @@ def cache_frames(
     path = folder / notes.key_of(episodes, digest or notes.digest_of(models))
     folder.mkdir(parents=True, exist_ok=True)
     first_one = team.process_index == 0
+    encoding = FileLock(path.with_suffix(".lock"))
     if shared:
         with FileLock(path.with_suffix(".fetching")):  # one process a machine copies, the others wait for it
             if not (path / store.INDEX).is_file():
-                store.fetch(path, shared)
-    lock = FileLock(path.with_suffix(".lock")) if first_one else nullcontext()
-    with lock:  # runs that start side by side want the same cache
+                store.fetch(path, shared, encoding)
+    with encoding if first_one else nullcontext():  # runs that start side by side want the same cache
         team.wait_for_everyone()
         index = _index(path) if (path / "index.json").is_file() else None
         whole = bool(index and not index.get("unreadable"))
@@ -121,7 +121,7 @@ def cache_frames(
         team.wait_for_everyone()
         if first_one and not whole:
             _finish(episodes, path, index)
-        if first_one and shared:
+        if first_one and shared and not _index(path).get("unreadable"):  # what others would take for whole
             store.push(path, shared)
         team.wait_for_everyone()
     if not (path / "index.json").is_file():

@@ -67,14 +67,15 @@ def read_dataset(source: Source, folder: Path, config: DataConfig, on_error: OnE
         UserError: a file is missing or damaged, files contradict one another, or a column is unknown.
     """
     dataset = read_info(source.name, folder)
-    key = _camera_key(dataset, source.camera)
+    key = _camera_key(dataset, source)
     tables = _tables(read_entries(dataset, key), columns_of(source.camera, source.lerobot))
     reads = (partial(_episode, dataset, key, source, config, entry, rows) for entry, rows in tables)
     episodes = list(readable(reads, on_error))
     if without := sum(not episode.labelled for episode in episodes):
         print(
             f"{source.name}: {without} of {len(episodes)} episodes have no parameters of camera '{source.camera}', so "
-            "their video is used and their actions are not; give them with --data.cameras",
+            "their video is used and their actions are not; give them with "
+            f"{source.setting('cameras')}",
             file=sys.stderr,
         )
     return episodes
@@ -102,12 +103,12 @@ def _episode(
         lens = camera_of(where, part, entry.facts, stored, source)
         if lens is None:
             return video_only(name, entry.name, frames, times, stored, config.size, entry.task)
-        poses = poses_of(where, part, list(dataset.features), source.lerobot)
+        poses = poses_of(where, part, list(dataset.features), source)
         return labelled(name, entry.name, frames, times, lens, stored, config.size, poses, entry.task)
     except (ValueError, TypeError, KeyError, IndexError, pa.ArrowException) as error:
         raise UserError(
-            f"{where} holds something else than is expected ({error}); check --data.lerobot's columns, or export it "
-            "anew"
+            f"{where} holds something else than is expected ({error}); check the columns "
+            f"({source.setting('lerobot')}), or export it anew"
         ) from error
 
 
@@ -129,14 +130,17 @@ def _column(entry: Entry, name: str, read_rows: Callable[[], Rows]) -> tuple[str
         raise UserError(f"{entry.data}: {entry.name} has no numbers in column '{name}' ({error})") from error
 
 
-def _camera_key(dataset: Dataset, camera: str) -> str:
+def _camera_key(dataset: Dataset, source: Source) -> str:
     """The feature that holds the camera's images."""
+    camera = source.camera
     cameras = _cameras(dataset)
     for key in (camera, f"observation.images.{camera}"):
         if key in cameras:
             return key
     short = [name.removeprefix("observation.images.") for name in cameras]
-    raise UserError(f"{dataset.source} has no camera '{camera}'; it has {short}: set --data.camera")
+    raise UserError(
+        f"{dataset.source} has no camera '{camera}'; it has {short}: set {source.setting('camera')}"
+    )
 
 
 def _cameras(dataset: Dataset) -> list[str]:

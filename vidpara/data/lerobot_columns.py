@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -37,29 +38,33 @@ def columns_of(camera: str, config: LeRobotConfig) -> list[str]:
     return [*of_camera, *(name for name in labels if name != NONE)]
 
 
-def poses_of(where: str, table: pa.Table, known: Sequence[str], config: LeRobotConfig) -> Poses:
+def poses_of(where: str, table: pa.Table, known: Sequence[str], source: Source) -> Poses:
     """What the robot does in an episode; `table` holds its rows, `known` are the dataset's columns.
 
     Raises:
         UserError: a column is missing, too short, or holds no rotation.
     """
+    config = source.lerobot
+
+    def named(setting: str) -> str:
+        return source.setting(f"lerobot.{setting}")
 
     def of(setting: str, places: Sequence[int]) -> Float[np.ndarray, "T n"]:
         name = getattr(config, setting)
         if name not in table.column_names:
             raise UserError(
-                f"{where} has no column '{name}'; the dataset has {list(known)}: set --data.lerobot.{setting}"
+                f"{where} has no column '{name}'; the dataset has {list(known)}: set {named(setting)}"
             )
         try:
             found = values(table, name)
         except ValueError as error:
             raise UserError(
-                f"{where}: column '{name}' is not numbers ({error}); set --data.lerobot.{setting}"
+                f"{where}: column '{name}' is not numbers ({error}); set {named(setting)}"
             ) from error
         if max(places) >= found.shape[1] or min(places) < 0:
             raise UserError(
                 f"{where}: column '{name}' holds {found.shape[1]} values a row, values {list(places)} are to be the "
-                f"{setting}; set --data.lerobot.{setting} or --data.lerobot.{setting}_at"
+                f"{setting}; set {named(setting)} or {named(f'{setting}_at')}"
             )
         return found[:, list(places)].astype(np.float64)
 
@@ -67,13 +72,13 @@ def poses_of(where: str, table: pa.Table, known: Sequence[str], config: LeRobotC
     opening, (none, one) = np.zeros(len(table)), config.opening_range
     if config.gripper_open == config.gripper_closed:
         raise UserError(
-            f"{where}: --data.lerobot.gripper_open and gripper_closed are both {config.gripper_open}; give the "
+            f"{where}: {named('gripper_open')} and {named('gripper_closed')} are both {config.gripper_open}; give the "
             "command's values for an open and a closed gripper"
         )
     if config.opening != NONE and not config.opening_at:
         raise UserError(
-            f"{where}: --data.lerobot.opening_at names no value of column '{config.opening}'; give their places, or "
-            f"--data.lerobot.opening {NONE}"
+            f"{where}: {named('opening_at')} names no value of column '{config.opening}'; give their places, or "
+            f"{NONE} for {named('opening')}"
         )
     if config.opening != NONE:
         opening = none + (one - none) * np.abs(of("opening", config.opening_at)).sum(1)
@@ -90,7 +95,7 @@ def poses_of(where: str, table: pa.Table, known: Sequence[str], config: LeRobotC
     except ValueError as error:
         raise UserError(
             f"{where}: column '{config.rotation}' holds no rotation as {config.rotation_as} ({error}); set "
-            "--data.lerobot.rotation_as or --data.lerobot.rotation_at"
+            f"{named('rotation_as')} or {named('rotation_at')}"
         ) from error
     tensors = (torch.from_numpy(x).float() for x in (position, rotation, opening, gripper))
     return Poses(*tensors, has_rotation=config.rotation != NONE)
@@ -116,41 +121,41 @@ def camera_of(
         return _camera_of_extrinsics(where, table, extrinsics, stored_size, source)
     names = [name.format(source.camera) for name in CAMERA_COLUMNS]
     if all(name in table.column_names for name in names):
-        return _camera(where, *(_constant(where, table, name) for name in names))
+        return _camera(where, *(_constant(where, table, name, source) for name in names))
     if all(facts.get(name) is not None for name in names):
         return _camera(where, *(np.array(facts[name], dtype=np.float64) for name in names))
-    return _camera_in_file(source.cameras, source.camera, stored_size) if source.cameras else None
+    return _camera_in_file(source.cameras, source, stored_size) if source.cameras else None
 
 
 def _camera_of_extrinsics(
     where: str, table: pa.Table, column: str, stored_size: tuple[int, int], source: Source
 ) -> Camera | None:
     if column not in table.column_names:
-        raise UserError(f"{where} has no column '{column}'; set --data.lerobot.extrinsics")
-    found = _constant(where, table, column)
+        raise UserError(f"{where} has no column '{column}'; set {source.setting('lerobot.extrinsics')}")
+    found = _constant(where, table, column, source)
     if found.size != 6:
         raise UserError(
             f"{where}: '{column}' holds {found.size} values, x, y, z and three Euler angles are expected; set "
-            "--data.lerobot.extrinsics"
+            f"{source.setting('lerobot.extrinsics')}"
         )
     if not found.any() or source.cameras is None:
         return None
     pose = np.eye(4)
     pose[:3, :3], pose[:3, 3] = Rotation.from_euler("xyz", found[3:]).as_matrix(), found[:3]
-    return _camera_in_file(source.cameras, source.camera, stored_size, pose)
+    return _camera_in_file(source.cameras, source, stored_size, pose)
 
 
 def _camera_in_file(
-    file: Path, name: str, stored_size: tuple[int, int], pose: Float[np.ndarray, "4 4"] | None = None
+    file: Path, source: Source, stored_size: tuple[int, int], pose: Float[np.ndarray, "4 4"] | None = None
 ) -> Camera:
     """The camera that the file describes; only its intrinsics where the `pose` is known."""
-    cameras = read_yaml(file)
+    name, cameras = source.camera, _read_once(file, file.stat().st_mtime_ns if file.is_file() else 0)
     found = cameras.get(name)
     needed = ["intrinsics"] if pose is not None else ["intrinsics", "world_from_camera"]
     if not isinstance(found, dict) or not set(needed) <= set(found):
         raise UserError(
             f"{file} has no {' and '.join(needed)} of camera '{name}'; it has {sorted(map(str, cameras))}: "
-            "add them or set --data.camera"
+            f"add them or set {source.setting('camera')}"
         )
     if unknown := sorted(map(str, found.keys() - {"intrinsics", "world_from_camera", "image_size"})):
         raise UserError(
@@ -170,11 +175,18 @@ def _camera_in_file(
     return resize_camera(camera, (int(rows), int(columns)), stored_size)
 
 
-def _constant(where: str, table: pa.Table, name: str) -> Float[np.ndarray, "n"]:
+@functools.cache
+def _read_once(file: Path, changed: int) -> dict[str, Any]:
+    """A file of cameras as it was `changed`, which is the same for a hundred thousand episodes."""
+    return read_yaml(file)
+
+
+def _constant(where: str, table: pa.Table, name: str, source: Source) -> Float[np.ndarray, "n"]:
     found = values(table, name).astype(np.float64)
     if (np.ptp(found, axis=0) > STILL * np.abs(found).max().clip(1)).any():
         raise UserError(
-            f"{where}: '{name}' changes during the episode; cameras have to stand still: choose one with --data.camera"
+            f"{where}: '{name}' changes during the episode; cameras have to stand still: choose one with "
+            f"{source.setting('camera')}"
         )
     return found[0]
 

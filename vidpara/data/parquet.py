@@ -43,8 +43,8 @@ class ParquetFrames:
         return f"{self.name} {self.file.name} {stat.st_size} {stat.st_mtime_ns} {self.column}"
 
 
-def read_table(file: Path, columns: Sequence[str] | None = None) -> pa.Table:
-    """The file's columns, those of `columns` that it has.
+def read_table(file: Path, columns: Sequence[str] | None = None, without: str | None = None) -> pa.Table:
+    """The file's columns: of `columns` those that it has, and none whose name begins with `without`.
 
     Raises:
         UserError: the file is missing or damaged.
@@ -52,7 +52,8 @@ def read_table(file: Path, columns: Sequence[str] | None = None) -> pa.Table:
     parquet = _open(file)
     known = parquet.schema_arrow.names
     try:
-        wanted = None if columns is None else [name for name in columns if name in known]
+        wanted = known if columns is None else [name for name in columns if name in known]
+        wanted = [name for name in wanted if without is None or not name.startswith(without)]
         return parquet.read(wanted, use_threads=False)  # files are small and many, or read side by side
     except (pa.ArrowException, OSError) as error:
         raise _damaged(file, error) from error

@@ -178,7 +178,7 @@ def _read_demo(
         raise UserError(f"{where} has no group 'obs'; expected LIBERO's HDF5 layout")
     if f"{camera}_rgb" not in observations:
         known = sorted(key.removesuffix("_rgb") for key in map(str, observations) if key.endswith("_rgb"))
-        raise UserError(f"{where} has no camera '{camera}'; it has {known}: set --data.camera")
+        raise UserError(f"{where} has no camera '{camera}'; it has {known}: set the camera (--data.camera)")
     images = observations[f"{camera}_rgb"]
     if not isinstance(images, h5py.Dataset):
         raise UserError(f"{where} has a group '{camera}_rgb'; expected LIBERO's images")

@@ -44,6 +44,12 @@ class Source(NamedTuple):
     cameras: Path | None
     lerobot: LeRobotConfig
 
+    def setting(self, name: str) -> str:
+        """What to change for one of the settings that this source is read with: a flag, or a key of its YAML file."""
+        if self.name.suffix not in YAML:
+            return f"--data.{name}"
+        return f"'{name.replace('.', ': ')}' in {self.name}"
+
 
 def sources_of(config: DataConfig) -> list[Source]:
     """What `data.rollouts` names, in order.
@@ -71,7 +77,7 @@ def sources_of(config: DataConfig) -> list[Source]:
 
 def is_hub_id(path: Path) -> bool:
     """Whether a path is `hf://OWNER/NAME`, whose double slash it has lost."""
-    return path.parts[:1] == (HUB,) and len(path.parts) > 2
+    return path.parts[:1] == (HUB,) and len(path.parts) == 3
 
 
 def _source(name: Path, camera: str, config: DataConfig) -> Source:

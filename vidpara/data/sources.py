@@ -31,18 +31,20 @@ def together(episodes: list[Episode], config: DataConfig) -> list[Episode]:
     """All sources' episodes as one dataset: of the chosen tasks, at one size, and on one clock if it is given.
 
     Raises:
-        UserError: there is none, their images differ in size, or no episode has a task that was chosen.
+        UserError: there is none, two sources share a file, their images differ in size, or no episode has a task that
+            was chosen.
     """
     if not episodes:
         raise UserError(f"no episode of {', '.join(map(str, config.rollouts))} can be read")
-    if config.tasks:
-        episodes = _of_tasks(episodes, config.tasks)
+    _check_tasks(episodes, config.tasks)
+    episodes = of_tasks(episodes, config.tasks)
+    _check_shared(episodes)
     sizes = {episode.image_size: episode for episode in episodes}
     if len(sizes) > 1:
         found = ", ".join(f"{size} in {episode.source}: {episode.name}" for size, episode in sizes.items())
         raise UserError(f"the sources mix image sizes: {found}; resize all with --data.size ROWS COLUMNS")
     if config.fps is not None:
-        return [at_rate(episode, config.fps) for episode in episodes]
+        return on_clock(episodes, config.fps)
     rates = {round(episode.rate): episode for episode in episodes if len(episode) > 1}
     if len(rates) > 1:
         found = ", ".join(f"{rate} in {episode.source}" for rate, episode in sorted(rates.items())[:4])
@@ -51,6 +53,20 @@ def together(episodes: list[Episode], config: DataConfig) -> list[Episode]:
             file=sys.stderr,
         )
     return episodes
+
+
+def _check_shared(episodes: list[Episode]) -> None:
+    """
+    Raises:
+        UserError: a file belongs to two sources, as a link in the one leads into the other.
+    """
+    owners: dict[Path, Path] = {}
+    for file, source in dict.fromkeys((episode.origin.file, episode.source) for episode in episodes):
+        if (owner := owners.setdefault(file.resolve(), source)) != source:
+            raise UserError(
+                f"{file.resolve()} belongs to {owner} and, by a link, to {source}: its held-out episodes would be "
+                "trained on; leave it out of one of them"
+            )
 
 
 def check_settings(config: DataConfig) -> None:
@@ -64,9 +80,20 @@ def check_settings(config: DataConfig) -> None:
         raise UserError(f"--data.fps {config.fps}: give moments a second above 0")
 
 
-def _of_tasks(episodes: list[Episode], tasks: tuple[str, ...]) -> list[Episode]:
-    """Episodes whose instruction contains one of `tasks`.
+def of_tasks(episodes: list[Episode], tasks: tuple[str, ...]) -> list[Episode]:
+    """Episodes whose instruction contains one of `tasks`; all of them if none is given."""
+    return [
+        each for each in episodes if not tasks or any(task.lower() in each.task.lower() for task in tasks)
+    ]
 
+
+def on_clock(episodes: list[Episode], fps: float | None) -> list[Episode]:
+    """The episodes at so many moments a second, or as they are."""
+    return episodes if fps is None else [at_rate(episode, fps) for episode in episodes]
+
+
+def _check_tasks(episodes: list[Episode], tasks: tuple[str, ...]) -> None:
+    """
     Raises:
         UserError: one of them is in no instruction.
     """
@@ -76,7 +103,6 @@ def _of_tasks(episodes: list[Episode], tasks: tuple[str, ...]) -> list[Episode]:
             raise UserError(
                 f"data.tasks '{task}' is in no episode's instruction; there are: {'; '.join(known) or 'none'}"
             )
-    return [e for e in episodes if any(task.lower() in e.task.lower() for task in tasks)]
 
 
 def cache_folder(config: DataConfig) -> Path:

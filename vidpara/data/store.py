@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import fsspec
+from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from vidpara.cli import UserError
@@ -18,9 +19,10 @@ INDEX = "index.json"
 """Written last, there and here: a cache that has it is whole."""
 
 
-def fetch(path: Path, url: str) -> bool:
-    """Copy the cache of this name from `url` to `path`, which appears whole; False if there is none. A copy that was
-    stopped goes on where it ended: caches of one name hold the same.
+def fetch(path: Path, url: str, encoding: FileLock) -> bool:
+    """Copy the cache of this name from `url` to `path`, which appears whole; False if there is none, or if another
+    run holds the lock `encoding` and is making its own. A copy that was stopped goes on where it ended: caches of one
+    name hold the same.
 
     Raises:
         UserError: the store cannot be reached, or the copy cannot be written.
@@ -35,8 +37,11 @@ def fetch(path: Path, url: str) -> bool:
         with tqdm(total=sum(there.values()), desc=f"fetch {path.name}", unit="B", unit_scale=True) as bar:
             for file, size in there.items():
                 _fetch(files, file, size, part / Path(file).name, bar)
-        shutil.rmtree(path, ignore_errors=True)
-        os.replace(part, path)
+        with encoding.acquire(timeout=0):
+            shutil.rmtree(path, ignore_errors=True)
+            os.replace(part, path)
+    except Timeout:
+        return False
     except Exception as error:  # every kind of store has errors of its own
         raise UserError(f"cannot fetch {path.name} from {url}: {error}; check --data.store") from error
     return True

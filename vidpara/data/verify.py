@@ -62,7 +62,7 @@ def gripper(episodes: Sequence[Episode]) -> Finding:
     )
     if gaps.max() > WIDEST:
         found = f"the gripper opens by up to {gaps.max():.2f} m"
-        return Finding("gripper", "error", found, "are the openings metres? (--data.lerobot.opening_range)")
+        return Finding("gripper", "error", found, "are the openings metres? (lerobot.opening_range)")
     for episode in episodes:
         told, gap = episode.gripper.numpy() > 0.5, episode.opening.numpy()
         held = 8  # frames after which the fingers have followed
@@ -79,7 +79,7 @@ def gripper(episodes: Sequence[Episode]) -> Finding:
     if low > HALF_WAY or high < 1 - HALF_WAY:
         return Finding(
             "gripper", "error", f"the targets are {low:.2f} for open and {high:.2f} for closed, not 0 and 1",
-            "which values of the command stand for open and closed? (--data.lerobot.gripper_open, gripper_closed)",
+            "which values of the command stand for open and closed? (lerobot.gripper_open, gripper_closed)",
         )  # fmt: skip
     a, b = float(np.median(closed)), float(np.median(opened))
     found = f"finger gap {a * 100:.1f} cm when told to close, {b * 100:.1f} cm when told to open"

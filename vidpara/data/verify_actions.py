@@ -116,12 +116,12 @@ def rotations(turnings: Sequence[Turning]) -> Finding:
         return Finding("rotations", "left out", "the hand hardly turns")
     if untold := [AXES[axis] for axis in used if told[axis] == 0]:
         found = f"the hand turns about {' and '.join(untold)}, and the command for it never changes"
-        fix = "are the rotations read from the right numbers (--data.lerobot.rotation_at), and as what they are?"
+        fix = "are the rotations read from the right numbers (lerobot.rotation_at), and as what they are?"
         return Finding("rotations", "warning", found, fix)
     match = _match(followed, used)
     found = f"the hand's turning follows the commands {match.said}"
     fix = (
-        "are the rotations read as what they are (--data.lerobot.rotation_as, rotation_at), of the hand in the world "
+        "are the rotations read as what they are (lerobot.rotation_as, rotation_at), of the hand in the world "
         "and not the other way round? commands in the hand's own frame, which are no fault, look like this, too"
     )
     if match.other:

@@ -35,9 +35,7 @@ def jumps(episodes: Sequence[Episode]) -> Finding:
     turning, turn, where = _worst([each for each in episodes if each.has_rotation], _turnings, _turns, TURN)
     if turning > QUICKEST:
         found = f"the hand turns by {turn:.1f} radians in one frame, {turning:.0f} a second: {where}"
-        fix = (
-            "are the rotations read as what they are? (--data.lerobot.rotation_as) are frames missing there?"
-        )
+        fix = "are the rotations read as what they are? (lerobot.rotation_as) are frames missing there?"
         return Finding("poses", "error", found, fix)
     still = sum(len(episode) > 1 and not _strides(episode).any() for episode in episodes)
     if still:

@@ -127,10 +127,11 @@ def frame_times(file: Path) -> tuple[Float[np.ndarray, "n"], tuple[int, int]]:
     """
     with _open(file) as container, _damaged(file):
         stream = _stream(file, container)
-        stored = [packet for packet in container.demux(stream) if packet.size]
-        packets = [packet for packet in stored if not packet.is_discard]  # those that an edit list leaves
-        if all(packet.pts is not None for packet in packets):
-            ticks = np.array(sorted({packet.pts for packet in packets}))
+        # Of each packet only this: all of a long video together are as large as its file.
+        stored = [(packet.pts, packet.is_discard) for packet in container.demux(stream) if packet.size]
+        shown = {pts for pts, discarded in stored if not discarded}  # those that an edit list leaves
+        if None not in shown:
+            ticks = np.array(sorted(shown))
         else:  # an old container that leaves the order of display to the decoder
             container.seek(0)
             ticks = np.array([_tick(frame) for frame in container.decode(stream)])

@@ -21,7 +21,7 @@ from scipy.spatial.transform import Rotation
 from vidpara.cli import UserError
 from vidpara.config import ExportLeRobotConfig
 from vidpara.data.episode import Episode
-from vidpara.data.rollouts import read_actions, read_fingers
+from vidpara.data.rollouts import CONTROL_RATE, read_actions, read_fingers
 from vidpara.files import beside
 from vidpara.types import Float, UInt8
 
@@ -34,6 +34,7 @@ CHUNK, DATA_MB, VIDEO_MB = 1000, 100, 200
 """lerobot's own limits; ours go to one data file, and to a video file each."""
 
 
+FPS = round(CONTROL_RATE)
 LABELS = ("min", "max", "mean", "std")
 
 
@@ -79,7 +80,7 @@ def write_dataset(episodes: Sequence[Episode], config: ExportLeRobotConfig) -> i
         facts = [*_write_episodes(part, episodes, tasks, key, list(vectors), config)]
         _write_table(part / EPISODES, pa.Table.from_pylist(facts))
         _write_tasks(part / "meta/tasks.parquet", tasks)
-        _write_json(part / "meta/info.json", _info(vectors, key, size, counts, config.fps))
+        _write_json(part / "meta/info.json", _info(vectors, key, size, counts))
         _write_json(part / "meta/stats.json", _together(facts))
     return total
 
@@ -104,7 +105,7 @@ def _write_episodes(
             video = folder / VIDEO.format(video_key=key, chunk_index=chunk, file_index=file)
             _write_video(video, images, config)
             columns = dict(zip(names, demo_columns(episode), strict=True))
-            table = _table(columns, number, first, tasks.index(episode.task), config.fps)
+            table = _table(columns, number, first, tasks.index(episode.task))
             writer = writer or stack.enter_context(pq.ParquetWriter(data, table.schema))
             writer.write_table(table)
             yield {
@@ -112,7 +113,7 @@ def _write_episodes(
                 "data/chunk_index": 0, "data/file_index": 0,
                 "dataset_from_index": first, "dataset_to_index": first + count,
                 f"videos/{key}/chunk_index": chunk, f"videos/{key}/file_index": file,
-                f"videos/{key}/from_timestamp": 0.0, f"videos/{key}/to_timestamp": count / config.fps,
+                f"videos/{key}/from_timestamp": 0.0, f"videos/{key}/to_timestamp": count / FPS,
                 "meta/episodes/chunk_index": 0, "meta/episodes/file_index": 0,
                 **_statistics({**columns, key: images}),
             }  # fmt: skip
@@ -130,16 +131,14 @@ def demo_columns(episode: Episode) -> Columns:
     return Columns(*(value.astype(np.float32) for value in values))
 
 
-def _table(
-    columns: Mapping[str, Float[np.ndarray, "T n"]], number: int, first: int, task: int, fps: int
-) -> pa.Table:
+def _table(columns: Mapping[str, Float[np.ndarray, "T n"]], number: int, first: int, task: int) -> pa.Table:
     count = len(next(iter(columns.values())))
     frame = np.arange(count)
     table = {
         name: pa.FixedSizeListArray.from_arrays(pa.array(value.reshape(-1)), value.shape[1])
         for name, value in columns.items()
     }
-    table["timestamp"] = pa.array((frame / fps).astype(np.float32))
+    table["timestamp"] = pa.array((frame / FPS).astype(np.float32))
     for name, value in _counters(frame, number, first, task).items():
         table[name] = pa.array(value)
     return pa.table(table)
@@ -160,7 +159,7 @@ def _write_video(file: Path, images: UInt8[np.ndarray, "T h w 3"], config: Expor
     file.parent.mkdir(parents=True, exist_ok=True)
     options = {"crf": str(config.crf), "g": str(config.gop), "bf": "0"}
     with av.open(str(file), "w", options={"movflags": "+faststart"}) as container:
-        stream = container.add_stream("libx264", rate=config.fps, options=options)
+        stream = container.add_stream("libx264", rate=FPS, options=options)
         stream.height, stream.width, stream.pix_fmt = *images.shape[1:3], "yuv420p"
         for image in images:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
@@ -171,13 +170,24 @@ def _statistics(columns: Mapping[str, np.ndarray]) -> dict[str, Any]:
     """lerobot's statistics of one episode: vectors by value, images by channel in [0, 1]."""
     found = {}
     for name, value in columns.items():
-        scaled, shape = value.astype(np.float64), value.shape[1:]
         if value.ndim == 4:
-            scaled, shape = scaled.reshape(-1, 3) / 255, (3, 1, 1)
-        for label in LABELS:
-            found[f"stats/{name}/{label}"] = getattr(scaled, label)(0).reshape(shape).tolist()
+            of, shape = _of_channels(value), (3, 1, 1)
+        else:
+            of, shape = [getattr(value.astype(np.float64), label)(0) for label in LABELS], value.shape[1:]
+        for label, each in zip(LABELS, of, strict=True):
+            found[f"stats/{name}/{label}"] = each.reshape(shape).tolist()
         found[f"stats/{name}/count"] = [len(value)]
     return found
+
+
+def _of_channels(images: UInt8[np.ndarray, "T h w 3"]) -> list[Float[np.ndarray, "3"]]:
+    """`LABELS` of each channel, in [0, 1]; in float64 a whole episode's images would take eight times their memory."""
+    mean, square = (
+        np.mean([(image.astype(np.float64) ** power).mean((0, 1)) for image in images], axis=0)
+        for power in (1, 2)
+    )
+    spread = np.sqrt((square - mean**2).clip(0))
+    return [part / 255 for part in (images.min((0, 1, 2)), images.max((0, 1, 2)), mean, spread)]
 
 
 def _together(facts: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -197,7 +207,7 @@ def _together(facts: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
 
 
 def _info(
-    vectors: Mapping[str, list[str]], key: str, size: tuple[int, int], counts: Mapping[str, int], fps: int
+    vectors: Mapping[str, list[str]], key: str, size: tuple[int, int], counts: Mapping[str, int]
 ) -> dict[str, Any]:
     features: dict[str, Any] = {
         name: {"dtype": "float32", "shape": [len(labels)], "names": labels}
@@ -207,7 +217,7 @@ def _info(
         "dtype": "video", "shape": [*size, 3], "names": ["height", "width", "channels"],
         "info": {
             "video.height": size[0], "video.width": size[1], "video.codec": "h264", "video.pix_fmt": "yuv420p",
-            "video.is_depth_map": False, "video.fps": fps, "video.channels": 3, "has_audio": False,
+            "video.is_depth_map": False, "video.fps": FPS, "video.channels": 3, "has_audio": False,
         },
     }  # fmt: skip
     features["timestamp"] = {"dtype": "float32", "shape": [1], "names": None}
@@ -216,7 +226,7 @@ def _info(
     return {
         "codebase_version": "v3.0", "robot_type": "panda", **counts,
         "chunks_size": CHUNK, "data_files_size_in_mb": DATA_MB, "video_files_size_in_mb": VIDEO_MB,
-        "fps": fps, "splits": {"train": f"0:{counts['total_episodes']}"},
+        "fps": FPS, "splits": {"train": f"0:{counts['total_episodes']}"},
         "data_path": DATA, "video_path": VIDEO, "features": features,
     }  # fmt: skip
 

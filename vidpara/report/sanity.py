@@ -6,7 +6,8 @@ difference to the recorded point is the quantisation of the heatmap grid and hei
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,6 +26,8 @@ from vidpara.types import Camera, Float, Tensor, UInt8
 
 COLUMNS = 6
 """Frames of an episode that are shown in a row."""
+TOGETHER = 64
+"""Frames that are read at once."""
 HEIGHT = 384
 """Rows up to which pictures are enlarged, by a whole number."""
 GEOMETRY, ROUNDING = 1e-4, 0.501
@@ -104,16 +107,16 @@ def decode(head: PixelHead, cell: Float[Tensor, "n 2"], height: Float[Tensor, "n
     return lift(head.to_pixel(cell), head.heights.value(height), camera)
 
 
-def frames(episode: Episode, head: PixelHead, clip: ClipConfig) -> list[UInt8[np.ndarray, "h w 3"]]:
+def frames(episode: Episode, head: PixelHead, clip: ClipConfig) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
     """Every frame with the end effector (white), the clip's targets (green) and the lifted rounded ones (red)."""
-    images, camera = episode.images(), _batched(episode.camera)
+    camera = _batched(episode.camera)
     cell = head.to_cell(episode.pixel).round()
     height = head.heights.coordinate(episode.position[:, 2]).round()
     shown = episode.in_view & fixes(head, cell, height, camera)
     lifted = torch.zeros_like(episode.pixel)
     lifted[shown] = project(decode(head, cell[shown], height[shown], camera), camera)
-    drawn, scale = [], _scale(images)
-    for now, image in enumerate(images):
+    scale = _scale(episode)
+    for now, image in enumerate(_one_by_one(episode)):
         picture = Image.fromarray(image.repeat(scale, 0).repeat(scale, 1))
         draw = ImageDraw.Draw(picture)
         future = (now + torch.arange(1, clip.frames) * clip.stride).clamp_max(len(episode) - 1)
@@ -123,28 +126,26 @@ def frames(episode: Episode, head: PixelHead, clip: ClipConfig) -> list[UInt8[np
             if shown[t]:
                 _dot(draw, scale * lifted[t], LIFTED, 2, closed)
         _dot(draw, scale * episode.pixel[now], NOW, 5, bool(episode.gripper[now] > 0.5))
-        drawn.append(np.asarray(picture))
-    return drawn
+        yield np.asarray(picture)
 
 
 def draw(episodes: Sequence[Episode], head: PixelHead | None, config: CheckConfig) -> list[Path]:
     """In `config.output` a sheet of frames for each of their sizes, the first episodes of each source in rows; films of
     those with labels.
     """
-    rows, films = [], []
+    rows, films, named = [], [], Counter[str]()
     for source in dict.fromkeys(episode.source for episode in episodes):
+        named[source.stem] += 1
+        name = source.stem if named[source.stem] == 1 else f"{source.stem} ({named[source.stem]})"
         for episode in [each for each in episodes if each.source == source][: config.demos]:
             try:
                 rows.append(plain_frames(episode, COLUMNS))
+                if head is not None and episode.labelled:
+                    film = config.output / f"{name} {episode.name}.mp4".replace("/", " ")
+                    rows[-1] = _film(film, frames(episode, head, config.data.clip), episode)
+                    films.append(film)
             except UserError as error:
                 print(f"no picture: {error}")
-                continue
-            if head is not None and episode.labelled:
-                drawn = frames(episode, head, config.data.clip)
-                rows[-1] = drawn[:: -(-len(drawn) // COLUMNS)]
-                films.append(config.output / f"{source.stem} {episode.name}.mp4".replace("/", " "))
-                height, width = (side // 2 * 2 for side in drawn[0].shape[:2])  # H.264 takes even sizes
-                write_mp4(films[-1], [each[:height, :width] for each in drawn], round(episode.rate), 24)
     of_size = [
         [row for row in rows if row[0].shape == size] for size in dict.fromkeys(row[0].shape for row in rows)
     ]
@@ -154,10 +155,26 @@ def draw(episodes: Sequence[Episode], head: PixelHead | None, config: CheckConfi
     return [*sheets, *films]
 
 
+def _film(
+    target: Path, drawn: Iterable[UInt8[np.ndarray, "h w 3"]], episode: Episode
+) -> list[UInt8[np.ndarray, "h w 3"]]:
+    """Write the film of an episode; of its pictures those that a row shows."""
+    shown: list[UInt8[np.ndarray, "h w 3"]] = []
+
+    def even() -> Iterator[UInt8[np.ndarray, "h w 3"]]:
+        for number, picture in enumerate(drawn):
+            if number % _apart(episode, COLUMNS) == 0:
+                shown.append(picture)
+            height, width = (side // 2 * 2 for side in picture.shape[:2])  # H.264 takes even sizes
+            yield picture[:height, :width]
+
+    write_mp4(target, even(), round(episode.rate), 24)
+    return shown
+
+
 def plain_frames(episode: Episode, count: int) -> list[UInt8[np.ndarray, "h w 3"]]:
     """At most `count` frames, evenly spaced, with nothing drawn on them."""
-    images = episode.images(range(0, len(episode), max(1, -(-len(episode) // count))))
-    scale = _scale(images)
+    images, scale = episode.images(range(0, len(episode), _apart(episode, count))), _scale(episode)
     return list(images.repeat(scale, 1).repeat(scale, 2))
 
 
@@ -167,8 +184,19 @@ def sheet(rows: Sequence[Sequence[UInt8[np.ndarray, "h w 3"]]], columns: int) ->
     return np.concatenate([np.concatenate([*row, *[blank] * (columns - len(row))], axis=1) for row in rows])
 
 
-def _scale(images: UInt8[np.ndarray, "n h w 3"]) -> int:
-    return max(1, HEIGHT // images.shape[1])
+def _one_by_one(episode: Episode) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
+    """All images of an episode, some in memory at a time."""
+    for first in range(0, len(episode), TOGETHER):
+        yield from episode.images(range(first, min(first + TOGETHER, len(episode))))
+
+
+def _apart(episode: Episode, count: int) -> int:
+    """Frames from one to the next of at most `count` that are evenly spaced."""
+    return max(1, -(-len(episode) // count))
+
+
+def _scale(episode: Episode) -> int:
+    return max(1, HEIGHT // episode.image_size[0])
 
 
 def _batched(camera: Camera) -> Camera:
