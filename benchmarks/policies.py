@@ -12,7 +12,7 @@ from vidpara.build import shaped_autoencoder
 from vidpara.build_policy import build_policy
 from vidpara.cli import load
 from vidpara.config import TrainPolicyConfig
-from vidpara.policy import VideoPolicy
+from vidpara.policy import Policy, VideoPolicy
 from vidpara.training.optimizer import ParamGroup
 from vidpara.types import Actions, Batch, Camera, Observation, RobotState, Workspace
 
@@ -39,7 +39,7 @@ def policy(config: TrainPolicyConfig) -> VideoPolicy:
     return made
 
 
-def groups(policy: VideoPolicy, config: TrainPolicyConfig) -> list[ParamGroup]:
+def groups(policy: Policy, config: TrainPolicyConfig) -> list[ParamGroup]:
     """What stage two trains, each part at its learning rate."""
     return [
         ParamGroup("backbone", list(policy.backbone.parameters()), config.optimizer.of_backbone, hidden=True),
