@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from vidpara.cli import UserError
 from vidpara.evaluation import results
-from vidpara.evaluation.results import LOOK, Results
+from vidpara.evaluation.results import Results
 from vidpara.experiment.plan import Plan
 from vidpara.report import views
 from vidpara.report.published import ERROR
@@ -19,16 +19,15 @@ def markdown(plan: Plan, found: Mapping[str, Results]) -> str:
 
 
 def cells(found: Mapping[str, Results]) -> Iterator[str]:
-    """A row a cell; with the plan's error and the time of a look where held-out demos were asked for."""
+    """A row a cell; with the plan's error where held-out demos were asked for."""
     measured = any(ERROR in result.measured for result in found.values())
     titles = ["cell", "PLACE, with 95 % interval (Wilson)", "GRASP", "MISS"]
-    titles += ["plan error, cm", "a look during the evaluation, ms"] if measured else []
+    titles += ["plan error, cm"] if measured else []
     yield from _head(titles)
     for name, result in found.items():
         row = [name, results.success(result), str(result.count("GRASP")), str(result.count("MISS"))]
         if measured:
-            units = ((ERROR, 100), (LOOK, 1000))
-            row += [f"{u * result.measured[key]:.1f}" if key in result.measured else "" for key, u in units]
+            row.append(f"{100 * result.measured[ERROR]:.1f}" if ERROR in result.measured else "")
         yield _row(row)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Sequence
 from typing import Any
 
@@ -10,7 +9,6 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from vidpara.evaluation.results import LOOK
 from vidpara.evaluation.statistics import wilson
 from vidpara.report import figures, views
 from vidpara.report.learning import known, learning
@@ -42,14 +40,12 @@ def draw(
         drawn |= {"by_tilt": views.by_tilt(turned), "views": views.view_maps(turned)}
     if known(cells):
         drawn["learning"] = learning(cells, recipes)
-    if sum({ERROR, LOOK} <= cell.results.measured.keys() for cell in cells) > 1:
-        drawn["latency"] = latency(cells, recipes)
     return drawn
 
 
 def is_figure(name: str) -> bool:
     """Whether `draw` may give a figure of that name."""
-    return name in ("success", "positions", "views", "learning", "latency") or name.startswith("by_")
+    return name in ("success", "positions", "views", "learning") or name.startswith("by_")
 
 
 def success(cells: Sequence[Cell]) -> Figure:
@@ -131,32 +127,6 @@ def by_setting(cells: Sequence[Cell], key: str, recipes: Sequence[str] = ()) -> 
         handles, labels = place.get_legend_handles_labels()
         columns = figures.columns(figure, lines, 5)
         figure.legend(handles, labels, loc="outside upper left", ncols=columns)
-    return figure
-
-
-def latency(cells: Sequence[Cell], recipes: Sequence[str] = ()) -> Figure:
-    """PLACE, and the plan's error on held-out demos, against the time of a look: a point a cell, a colour a recipe.
-
-    Only cells whose evaluation measured both. A cell's number is its place in the legend.
-    """
-    chosen = [cell for cell in cells if {ERROR, LOOK} <= cell.results.measured.keys()]
-    styles = figures.styles([*recipes, *(cell.recipe for cell in chosen)])
-    with matplotlib.rc_context(figures.STYLE):
-        figure = Figure(figsize=(8.0, 3.2 + 0.18 * math.ceil(len(chosen) / 3)), layout="constrained")
-        place, error = figure.subplots(1, 2)
-        for number, cell in enumerate(chosen, 1):
-            look = 1000 * cell.results.measured[LOOK]
-            rate, low, high = _rate([cell])
-            style: dict[str, Any] = {**styles[cell.recipe], "markersize": 5, "linestyle": ""}
-            place.errorbar(look, rate, [[rate - low], [high - rate]], capsize=2, linewidth=0.8, **style)
-            error.plot(look, 100 * cell.results.measured[ERROR], label=f"{number}  {cell.name}", **style)
-            for axes, height in ((place, rate), (error, 100 * cell.results.measured[ERROR])):
-                axes.annotate(str(number), (look, height), (4, 3), textcoords="offset points", fontsize=7)
-        place.set(title="PLACE (%)", ylim=(0, 100))
-        error.set(title="plan error on held-out demos (cm)", ylim=(0, None))
-        for axes in (place, error):
-            axes.set(xlabel="time of a look during the evaluation (ms)", xlim=(0, None))
-        figure.legend(loc="outside lower center", ncols=3, fontsize=7)
     return figure
 
 
