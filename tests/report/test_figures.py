@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
+from matplotlib.colors import to_rgb
 
-from vidpara.evaluation.results import EpisodeRecord, Results
 from vidpara.report import figures
 from vidpara.report.runs import Curve, Run
-from vidpara.types import EpisodeStart
 
 RUN = Run(
     "two_stage",
@@ -39,23 +40,6 @@ def test_a_constant_is_smoothed_to_itself():
     assert figures._smooth([2.0] * 100) == pytest.approx([2.0] * 100)
 
 
-def test_the_map_puts_every_start_in_its_outcomes_colour():
-    episodes = tuple(
-        EpisodeRecord(
-            EpisodeStart(i, (("object", 0.1 * i, 0.2), ("target", 0.0, 0.0)), (0.0, 0.0)), outcome, 9, 3, 1.0
-        )
-        for i, outcome in enumerate(("PLACE", "MISS", "MISS"))
-    )
-    axes = figures.start_maps([Results("two_stage", episodes, "", {}, {}, 0, {})]).axes[0]
-    found = {group.get_label(): np.asarray(group.get_offsets()).tolist() for group in axes.collections}
-    assert found == {"PLACE": [[0.2, 0.0]], "MISS": [[0.2, 0.1], [0.2, 0.2]]}
-
-
-def test_starts_of_liberos_own_layout_have_no_place_on_the_map():
-    episodes = (EpisodeRecord(EpisodeStart(0, (), (0.0, 0.0)), "PLACE", 9, 3, 1.0),)
-    assert not figures.start_maps([Results("two_stage", episodes, "", {}, {}, 0, {})]).axes[0].collections
-
-
 def test_a_drawing_follows_the_pages_text_and_points_nowhere():
     drawing = figures.svg(figures.curves([RUN], "steps", {"two_stage": "#123456"}))
     assert drawing.startswith("<svg viewBox")
@@ -67,3 +51,9 @@ def test_policies_have_colours_of_their_own():
     found = figures.colors(["two_stage", "joint", "two_stage", "frozen_backbone"])
     assert list(found) == ["two_stage", "joint", "frozen_backbone"]
     assert len(set(found.values())) == 3 and not set(found.values()) & set(figures.OUTCOMES.values())
+
+
+def test_outcomes_differ_in_lightness():
+    red, green, blue = np.array([to_rgb(color) for color in figures.OUTCOMES.values()]).T
+    lightness = sorted(0.2126 * red**2.2 + 0.7152 * green**2.2 + 0.0722 * blue**2.2)
+    assert min(b / a for a, b in pairwise(lightness)) > 1.8

@@ -199,13 +199,3 @@ def test_a_map_shows_the_training_demos_under_the_episodes_of_each_test():
         dots = [np.asarray(points.get_offsets()).tolist() for points in axes.collections]
         assert [len(each) for each in dots] == [1, 7, 3]
         assert dots[0] == [[0.2, 0.0]]
-
-
-def test_the_names_above_two_maps_do_not_run_into_each_other():
-    found = placed(
-        cell("dinov3_regression-corners-demos32-table", 4, 7), [(0.04 * i, 0.07 * i) for i in range(10)]
-    )
-    figure = figures.start_maps([found, found])
-    figure.draw_without_rendering()
-    left, right = (axes._left_title.get_window_extent() for axes in figure.axes)  # pyright: ignore
-    assert left.x1 < right.x0 and right.x1 <= figure.bbox.x1

@@ -38,3 +38,9 @@ def test_a_map_has_one_field_a_view_and_one_for_the_default(found: Results):
     assert colors.count(views.MAP(0.5)) == 2
     assert colors.count(views.MAP(0.0)) == 2
     assert axes.get_rlabel_position() == pytest.approx(225)  # nothing is there, from 135 to 315 degrees
+
+
+def test_a_map_grows_lighter_from_nothing_to_all():
+    colors = np.array([views.MAP(share)[:3] for share in np.linspace(0, 1, 9)])
+    lightness = colors**2.2 @ (0.2126, 0.7152, 0.0722)
+    assert all(np.diff(lightness) > 0) and lightness[-1] > 5 * lightness[0]

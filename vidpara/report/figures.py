@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import math
 import re
-import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
@@ -14,14 +13,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from vidpara.evaluation.results import Results
 from vidpara.report.runs import Curve, Run
-from vidpara.report.tabletop import Tabletop
 
 PALETTE = ("#3f7fd9", "#c2559d", "#1a9e96", "#9a6b3f", "#7a869a", "#7b5fc9", "#b08900", "#4f8f3a")
 """One colour a policy, told apart from one another and from the outcomes' colours on light and dark pages."""
 MARKERS = ("o", "s", "^")
-OUTCOMES = {"PLACE": "#2ea043", "GRASP": "#d99118", "MISS": "#d03c3c"}
+OUTCOMES = {"PLACE": "#2ea043", "GRASP": "#f0b429", "MISS": "#a4243b"}
+"""Of three lightnesses, so that they differ in grey, too."""
 TEXT = "#010203"
 """Stands for the colour of the text around the figure; `svg` replaces it."""
 STYLE: dict[Any, Any] = {
@@ -40,9 +38,6 @@ UNITS = {
 }
 HIDDEN = re.compile(r"(_lr|/lr|grad_norm|samples_per_second)$")
 COLUMNS, WIDTH, HEIGHT = 3, 3.3, 2.25
-MAPS = 4
-TITLE = 27
-"""Letters in a line above a map."""
 LETTERS = 120
 """Of one point, in an inch of a legend."""
 FOLLOW = 15
@@ -82,70 +77,6 @@ def curves(runs: Sequence[Run], axis: Axis, palette: Mapping[str, str]) -> Figur
         figure.legend(
             handles=handles, loc="outside upper left", ncols=columns(figure, [run.name for run in runs], 6)
         )
-    return figure
-
-
-def start_maps(
-    results: Sequence[Results | None],
-    trained: Sequence[Sequence[tuple[float, float]]] = (),
-    columns: int = MAPS,
-    table: Tabletop | None = None,
-) -> Figure:
-    """The table from above, one panel a policy: where the object stood, in the colour of what came of it; None leaves a
-    panel empty.
-
-    `trained` are, for each panel, the places (x, y in metres) at which its training demos grasped; `table` is the
-    picture below them.
-    """
-    columns = min(columns, len(results))
-    rows = math.ceil(len(results) / columns)
-    trained = trained or [()] * len(results)
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(max(2, columns) * 2.6 + 0.6, rows * 2.3 + 0.3), layout="constrained")
-        cells = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).flat
-        for axes, found, grasps in zip(cells, results, trained, strict=False):
-            if found is None:
-                axes.set_axis_off()
-                continue
-            axes.set(
-                title=textwrap.fill(found.cell, TITLE),
-                xlabel="y (metres)",
-                ylabel="x (metres)",
-                aspect="equal",
-            )
-            axes.label_outer()
-            if grasps:
-                x, y = zip(*grasps, strict=True)
-                axes.scatter(y, x, s=9, color=TEXT, alpha=0.3, linewidths=0)
-            for outcome, color in OUTCOMES.items():
-                placed = [
-                    e.start.objects[0][1:] for e in found.episodes if e.outcome == outcome and e.start.objects
-                ]
-                if placed:  # LIBERO's own starts do not say where
-                    x, y = zip(*placed, strict=True)
-                    axes.scatter(y, x, s=30, color=color, label=outcome, alpha=0.9, linewidths=0)
-        shown = [axes for axes, found in zip(figure.axes, results, strict=False) if found]
-        across, along = shown[0].get_xlim(), shown[0].get_ylim()
-        if table:
-            extent = (table.low[1], table.high[1], table.high[0], table.low[0])
-            for axes in shown:
-                axes.imshow(table.image, extent=extent, alpha=0.7, zorder=0)
-                axes.grid(visible=False)
-        # as the camera sees it: the robot, at small x, is at the top
-        shown[0].set(xlim=across, ylim=(max(along), min(along)))
-        for axes in list(figure.axes)[len(results) :]:
-            axes.set_axis_off()
-        dots = [
-            Line2D([], [], color=color, marker="o", linestyle="", label=outcome)
-            for outcome, color in OUTCOMES.items()
-        ]
-        if any(trained):
-            dots.append(
-                Line2D(
-                    [], [], color=TEXT, alpha=0.3, marker=".", linestyle="", label="grasp of a training demo"
-                )
-            )
-        figure.legend(handles=dots, loc="outside upper left", ncols=4)
     return figure
 
 

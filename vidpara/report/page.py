@@ -17,7 +17,7 @@ from vidpara.evaluation import recording, results
 from vidpara.evaluation.results import Results
 from vidpara.evaluation.statistics import Paired, wilson
 from vidpara.files import write_atomically
-from vidpara.report import figures
+from vidpara.report import figures, maps
 from vidpara.report.runs import Run, read_run
 
 ORDER = ("MISS", "GRASP", "PLACE")
@@ -118,7 +118,7 @@ def write_page(config: ReportConfig) -> None:
         versions=facts([(result.cell, {**result.versions, **_made(result)}) for result in cells], {"policy"}),
         success=cells[0].protocol.get("success", "") if cells else "",
         commands=[result.command for result in cells],
-        starts=_drawing(figures.start_maps(cells)) if cells and cells[0].episodes[0].start.objects else "",
+        starts=_drawing(maps.start_maps(cells)) if cells and cells[0].episodes[0].start.objects else "",
         curves=_curves(runs, palette) if runs else [],
         runs=[_training(run, palette[run.name]) for run in runs],
         pictures=pictures,

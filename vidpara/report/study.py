@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from vidpara.evaluation.statistics import wilson
-from vidpara.report import figures, views
+from vidpara.report import figures, maps, views
 from vidpara.report.learning import known, learning
 from vidpara.report.published import ERROR, SEED, Cell
 from vidpara.report.tabletop import Tabletop
@@ -84,10 +84,10 @@ def positions(cells: Sequence[Cell], table: Tabletop | None = None) -> Figure:
     for cell in cells:
         rows.setdefault(cell.name.removesuffix(f"-{cell.test}"), {})[cell.test] = cell
     shown = [row.get(test) for row in rows.values() for test in tests]
-    return figures.start_maps(
+    return maps.start_maps(
         [cell and cell.results for cell in shown],
         [cell.places if cell else () for cell in shown],
-        len(tests) if len(tests) > 1 else figures.MAPS,
+        len(tests) if len(tests) > 1 else maps.COLUMNS,
         table,
     )
 

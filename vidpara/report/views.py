@@ -10,13 +10,15 @@ import numpy as np
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 from matplotlib.projections.polar import PolarAxes
 
 from vidpara.evaluation.results import EpisodeRecord, Results
 from vidpara.evaluation.statistics import wilson
 from vidpara.report import figures
 
-MAP = matplotlib.colormaps["RdYlGn"]
+MAP = matplotlib.colormaps["viridis"]
+"""Its lightness grows from 0 to 100 %, so that it reads in grey and without red and green, too."""
 COLUMNS = 4
 
 
@@ -94,6 +96,9 @@ def _view_map(axes: PolarAxes, found: Results) -> None:
     axes.set_title(found.cell)
     shown = [tilt for tilt in radii if tilt]
     axes.set_yticks(shown, [f"{tilt:.0f}°" if index % 2 else "" for index, tilt in enumerate(shown)])
+    axes.tick_params(axis="y", labelsize=8, labelcolor="white")
+    for label in axes.get_yticklabels():  # legible on the darkest field and on the brightest
+        label.set_path_effects([withStroke(linewidth=2, foreground="black")])
     axes.set_xticks(np.radians([0, 90, 180, 270]), ["right", "up", "left", "down"], fontsize=7)
     if azimuths:
         axes.set_rlabel_position(_freest(azimuths))
