@@ -7,10 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from vidpara.evaluation.results import LOOK, EpisodeRecord, Results
 from vidpara.evaluation.statistics import wilson
-from vidpara.report import figures, study
+from vidpara.report import figures, settings, study
 from vidpara.report.learning import learning
 from vidpara.report.published import ERROR, Cell, read_machine, read_trainings
 from vidpara.report.runs import Curve
@@ -38,22 +40,65 @@ def test_the_bars_are_the_shares_and_the_whisker_is_wilsons():
     assert np.asarray(whisker.get_xdata()) == pytest.approx([100 * bound for bound in wilson(7, 10)])
 
 
-def test_a_curve_averages_the_seeds_of_each_value():
+def test_each_seed_is_a_point_with_its_own_interval_and_the_line_goes_through_their_mean():
     cells = [cell("two_stage", 4, 2, 0, 0.03), cell("two_stage", 4, 4, 1, 0.05), cell("two_stage", 64, 9)]
     place, error = study.by_setting(cells, "data.demos").axes
-    assert np.asarray(place.lines[0].get_xydata()) == pytest.approx(np.array([[4, 30], [64, 90]]))
+    assert np.asarray(place.lines[0].get_ydata()) == pytest.approx([30, 90])
     assert np.asarray(error.lines[0].get_ydata()) == pytest.approx([4.0, 2.0])
     assert place.get_xscale() == "log"
-    low, high = wilson(3, 10)  # not of 20: the seeds have the same starts
-    (bars, *_) = place.containers[0].lines[2]
-    assert bars.get_segments()[0][:, 1] == pytest.approx([100 * low, 100 * high])
+    assert points(place)[:, 1] == pytest.approx([20, 40, 90])
+    assert points(error)[:, 1] == pytest.approx([3, 5, 2])
+    low, high = wilson(2, 10)
+    assert bars(place)[0][:, 1] == pytest.approx([100 * low, 100 * high])
 
 
-def test_a_recipe_with_one_value_is_a_point_beside_the_lines():
-    cells = [cell("two_stage", 4, 2), cell("two_stage", 64, 9), cell("joint", 4, 1)]
+def points(axes: Axes) -> np.ndarray:
+    """The x and y of each training."""
+    return np.concatenate([container.lines[0].get_xydata() for container in axes.containers])
+
+
+def bars(axes: Axes) -> list[np.ndarray]:
+    return [container.lines[2][0].get_segments()[0] for container in axes.containers]
+
+
+def test_points_of_one_value_stand_side_by_side_and_those_of_another_far_from_them():
+    cells = [cell(str(n), demos, 5, seed) for n in range(9) for demos in (4, 16, 64) for seed in (0, 1)]
+    place, error = study.by_setting(cells, "data.demos").axes
+    for axes in (place, error):
+        along = np.sort(np.log2(points(axes)[:, 0])).reshape(3, 18)
+        assert along.mean(axis=1) == pytest.approx([2, 4, 6])
+        assert np.diff(along).min() > 0.01 and np.ptp(along, axis=1).max() < 1.5
+
+
+def test_no_line_bridges_a_value_that_was_not_run():
+    cells = [cell("joint", demos, 5) for demos in (4, 64)] + [cell("two_stage", n, 6) for n in (4, 16, 64)]
     place, _ = study.by_setting(cells, "data.demos").axes
-    drawn = [np.asarray(line.get_xdata()).tolist() for line in place.lines if line.get_marker() == "o"]
-    assert drawn == [[4, 64], [4]]
+    joint, two_stage = (np.asarray(line.get_ydata()) for line in place.lines if line.get_linestyle() == "-")
+    assert np.isnan(joint).tolist() == [False, True, False] and not np.isnan(two_stage).any()
+
+
+def test_a_training_that_was_judged_on_fewer_starts_is_hollow_and_the_legend_says_so():
+    whole, cut = cell("two_stage", 4, 2), cell("two_stage", 64, 3)
+    cut = cut._replace(results=cut.results._replace(episodes=cut.results.episodes[:5]))
+    figure = study.by_setting([whole, cut], "data.demos")
+    filled = [container.lines[0].get_markerfacecolor() for container in figure.axes[0].containers]
+    assert filled == [figures.PALETTE[0], "white"]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["two_stage", settings.FEWER]
+    assert len(study.by_setting([whole, cell("two_stage", 64, 3)], "data.demos").legends[0].get_texts()) == 1
+
+
+def test_fifty_recipes_have_fifty_styles():
+    names = [str(number) for number in range(50)]
+    of_recipes = figures.styles(names)
+    assert len({str(sorted(style.items())) for style in of_recipes.values()}) == 50
+    assert figures.line_styles({name: name for name in names[7:]}, names) == {
+        n: of_recipes[n] for n in names[7:]
+    }
+    two = figures.line_styles({"joint, left": "joint", "joint, right": "joint"}, ["two_stage", "joint"])
+    assert {style["color"] for style in two.values()} == {figures.PALETTE[1]}
+    assert (
+        len({style["marker"] for style in two.values()}) == len({s["linestyle"] for s in two.values()}) == 2
+    )
 
 
 def test_what_differs_in_another_setting_is_a_line_of_its_own():
@@ -61,14 +106,16 @@ def test_what_differs_in_another_setting_is_a_line_of_its_own():
     cells = [
         cell("noise", n, n)._replace(swept={"policy.sigma": n, steps: k}) for n in (2, 8) for k in (1, 4)
     ]
-    place, _ = study.by_setting(cells, "policy.sigma").axes
-    assert [line.get_label() for line in place.containers] == [
+    assert names(study.by_setting(cells, "policy.sigma")) == [
         "noise, denoising_steps 1",
         "noise, denoising_steps 4",
     ]
     tested = [cell("noise", 4, 2)._replace(test="left"), cell("noise", 4, 8)._replace(test="right")]
-    place, _ = study.by_setting(tested, "data.demos").axes
-    assert [line.get_label() for line in place.containers] == ["noise, left", "noise, right"]
+    assert names(study.by_setting(tested, "data.demos")) == ["noise, left", "noise, right"]
+
+
+def names(figure: Figure) -> list[str]:
+    return [text.get_text() for text in figure.legends[0].get_texts()]
 
 
 def test_a_recipe_keeps_its_colour_whichever_others_have_finished():
@@ -81,7 +128,7 @@ def test_a_recipe_keeps_its_colour_whichever_others_have_finished():
         place = drawn["by_demos"].axes[0]
         curves = drawn["learning"].axes[0].get_lines()
         return [
-            {str(line.lines[0].get_color()) for line in place.containers if line.get_label() == "frozen"},
+            {str(line.get_color()) for line in place.lines if line.get_label() == "frozen"},
             {str(line.get_color()) for line in curves if str(line.get_label()).startswith("frozen")},
         ]
 

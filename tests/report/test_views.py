@@ -7,7 +7,8 @@ import pytest
 from matplotlib.projections.polar import PolarAxes
 
 from vidpara.evaluation.results import EpisodeRecord, Results
-from vidpara.report import views
+from vidpara.report import figures, study, views
+from vidpara.report.published import Cell
 from vidpara.types import EpisodeStart
 
 PLACED = {(0.0, 0.0): 2, (90.0, 0.0): 2, (0.0, 12.5): 1, (90.0, 12.5): 0, (0.0, 25.0): 0, (90.0, 25.0): 1}
@@ -24,8 +25,14 @@ def found() -> Results:
     return Results("policy", episodes, "", {}, {}, 0, {})
 
 
+def studied(found: Results, recipe: str, test: str = "views") -> Cell:
+    return Cell(f"{recipe}-{test}", recipe, {}, test, found, [])
+
+
 def test_a_line_has_one_point_a_tilt(found: Results):
-    ((line, *_),) = [container.lines for container in views.by_tilt([found]).axes[0].containers]
+    ((line, *_),) = [
+        container.lines for container in views.by_tilt([studied(found, "para")]).axes[0].containers
+    ]
     assert np.asarray(line.get_xydata()).tolist() == [[0, 100], [12.5, 25], [25, 25]]
 
 
@@ -44,3 +51,15 @@ def test_a_map_grows_lighter_from_nothing_to_all():
     colors = np.array([views.MAP(share)[:3] for share in np.linspace(0, 1, 9)])
     lightness = colors**2.2 @ (0.2126, 0.7152, 0.0722)
     assert all(np.diff(lightness) > 0) and lightness[-1] > 5 * lightness[0]
+
+
+def test_a_recipe_has_the_colour_of_its_studys_other_figures_and_its_tests_differ(found: Results):
+    cells = [studied(found, "act", "left"), studied(found, "act", "right"), studied(found, "para")]
+    drawn = study.draw(cells, recipes=["para", "regression", "act"])["by_tilt"]
+    lines = [container.lines[0] for container in drawn.axes[0].containers]
+    blue, act = figures.PALETTE[0], figures.PALETTE[2]
+    assert [line.get_color() for line in lines] == [act, act, blue]
+    assert (
+        lines[0].get_linestyle() != lines[1].get_linestyle()
+        and lines[0].get_marker() != lines[1].get_marker()
+    )

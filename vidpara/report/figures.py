@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
@@ -17,7 +18,8 @@ from vidpara.report.runs import Curve, Run
 
 PALETTE = ("#3f7fd9", "#c2559d", "#1a9e96", "#9a6b3f", "#7a869a", "#7b5fc9", "#b08900", "#4f8f3a")
 """One colour a policy, told apart from one another and from the outcomes' colours on light and dark pages."""
-MARKERS = ("o", "s", "^")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+LINES = ("-", "--", ":", "-.")
 OUTCOMES = {"PLACE": "#2ea043", "GRASP": "#f0b429", "MISS": "#a4243b"}
 """Of three lightnesses, so that they differ in grey, too."""
 TEXT = "#010203"
@@ -50,10 +52,24 @@ def colors(names: Sequence[str]) -> dict[str, str]:
 
 
 def styles(names: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """A colour for each name, and another marker where the colours begin anew."""
-    palette = colors(names)
-    markers = {name: MARKERS[i // len(PALETTE) % len(MARKERS)] for i, name in enumerate(dict.fromkeys(names))}
-    return {name: {"color": palette[name], "marker": markers[name]} for name in palette}
+    """A colour and a marker for each name, and another line style where the colours begin anew, by its place in the
+    list: no two of 56 have the same ones.
+    """
+    return {name: _style(index) for index, name in enumerate(dict.fromkeys(names))}
+
+
+def line_styles(recipe_of: Mapping[str, str], recipes: Sequence[str] = ()) -> dict[str, dict[str, Any]]:
+    """The style of each line: its recipe's, and for a second one of a recipe another marker and line style.
+
+    Colours go by `recipes`, all that there are, so that each keeps its own whichever of them have lines.
+    """
+    places = {recipe: place for place, recipe in enumerate(dict.fromkeys([*recipes, *recipe_of.values()]))}
+    of_recipe = Counter()
+    found = {}
+    for name, recipe in recipe_of.items():
+        found[name] = _style(places[recipe], of_recipe[recipe])
+        of_recipe[recipe] += 1
+    return found
 
 
 def columns(figure: Figure, names: Iterable[str], most: int, size: float = 9) -> int:
@@ -98,6 +114,15 @@ def png(figure: Figure) -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=160, facecolor="white")
     return buffer.getvalue()
+
+
+def _style(place: int, line: int = 0) -> dict[str, Any]:
+    """Of the recipe at this place, its first line or a further one."""
+    return {
+        "color": PALETTE[place % len(PALETTE)],
+        "marker": MARKERS[(place + 3 * line) % len(MARKERS)],
+        "linestyle": LINES[(place // len(PALETTE) + line) % len(LINES)],
+    }
 
 
 def _panels(runs: Sequence[Run]) -> list[str]:

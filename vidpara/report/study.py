@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import matplotlib
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from vidpara.evaluation.statistics import wilson
 from vidpara.report import figures, maps, views
 from vidpara.report.learning import known, learning
-from vidpara.report.published import ERROR, SEED, Cell
+from vidpara.report.published import SEED, Cell
+from vidpara.report.settings import by_setting, is_number
 from vidpara.report.tabletop import Tabletop
-
-LABELS = {
-    "data.demos": "labelled demonstrations",
-    "policy.sigma": "noise level",
-    "evaluate.denoising_steps": "denoising steps",
-}
 
 
 def draw(
@@ -31,13 +24,14 @@ def draw(
     """
     drawn = {"success": success(cells)}
     for key in dict.fromkeys(key for cell in cells for key in cell.swept if key != SEED):
-        if len({cell.swept.get(key) for cell in cells if _is_number(cell.swept.get(key))}) > 1:
+        if len({cell.swept.get(key) for cell in cells if is_number(cell.swept.get(key))}) > 1:
             drawn[f"by_{key.rpartition('.')[2]}"] = by_setting(cells, key, recipes)
     if any(cell.test for cell in cells):
         drawn["positions"] = positions(cells, table)
-    turned = [cell.results for cell in cells if len(views.tilts(cell.results)) > 1]
+    turned = [cell for cell in cells if len(views.tilts(cell.results)) > 1]
     if turned:
-        drawn |= {"by_tilt": views.by_tilt(turned), "views": views.view_maps(turned)}
+        drawn["by_tilt"] = views.by_tilt(turned, recipes)
+        drawn["views"] = views.view_maps([cell.results for cell in turned])
     if known(cells):
         drawn["learning"] = learning(cells, recipes)
     return drawn
@@ -90,78 +84,3 @@ def positions(cells: Sequence[Cell], table: Tabletop | None = None) -> Figure:
         len(tests) if len(tests) > 1 else maps.COLUMNS,
         table,
     )
-
-
-def by_setting(cells: Sequence[Cell], key: str, recipes: Sequence[str] = ()) -> Figure:
-    """PLACE, and the plan's error, against the values of one swept setting: a line for all that agrees in the rest.
-
-    Seeds are averaged; since they share their starts, the interval is that of one seed's episodes. A single value is a
-    point.
-    """
-    chosen = [cell for cell in cells if _is_number(cell.swept.get(key))]
-    tests = {cell.test for cell in chosen}
-    lines: dict[str, dict[float, list[Cell]]] = {}
-    for cell in sorted(chosen, key=lambda cell: cell.swept[key]):
-        lines.setdefault(_apart_from(cell, key, tests), {}).setdefault(cell.swept[key], []).append(cell)
-    styles = figures.styles([*recipes, *lines])
-    with matplotlib.rc_context(figures.STYLE):
-        figure = Figure(figsize=(8.0, 3.2), layout="constrained")
-        place, error = figure.subplots(1, 2)
-        for name, by_value in lines.items():
-            style: dict[str, Any] = {**styles[name], "markersize": 4, "linewidth": 1.5}
-            rates = [_rate(alike) for alike in by_value.values()]
-            spread = ([rate - low for rate, low, _ in rates], [high - rate for rate, _, high in rates])
-            place.errorbar(
-                list(by_value), [rate for rate, _, _ in rates], spread, capsize=3, label=name, **style
-            )
-            errors = {
-                value: _error(alike) for value, alike in by_value.items() if all(map(_has_error, alike))
-            }
-            error.plot(list(errors), list(errors.values()), **style)
-        place.set(title="PLACE (%)", ylim=(0, 100))
-        error.margins(y=0.1)
-        error.set(title="plan error on held-out demos (cm)", ylim=(0, None))
-        for axes in (place, error):
-            _tick(axes, sorted({value for by_value in lines.values() for value in by_value}))
-            axes.set(xlabel=LABELS.get(key, key))
-        handles, labels = place.get_legend_handles_labels()
-        columns = figures.columns(figure, lines, 5)
-        figure.legend(handles, labels, loc="outside upper left", ncols=columns)
-    return figure
-
-
-def _apart_from(cell: Cell, key: str, tests: Collection[str]) -> str:
-    """What tells a cell from others, `key` and the seed apart; the test where there are several."""
-    others = {name: value for name, value in cell.swept.items() if name not in (key, SEED)}
-    words = [f"{name.rpartition('.')[2]} {value}" for name, value in others.items()]
-    return ", ".join([cell.recipe, *([cell.test] if len(tests) > 1 else []), *words])
-
-
-def _rate(seeds: Sequence[Cell]) -> tuple[float, float, float]:
-    """PLACE in percent, averaged over seeds, and the ends of its interval for the episodes of one."""
-    share = sum(cell.results.count("PLACE") / len(cell.results.episodes) for cell in seeds) / len(seeds)
-    total = min(len(cell.results.episodes) for cell in seeds)
-    low, high = wilson(round(share * total), total)
-    return 100 * share, 100 * low, 100 * high
-
-
-def _error(cells: Sequence[Cell]) -> float:
-    """Mean over the cells of the plan's error, in centimetres: what the evaluation measured, or the training last."""
-    found = [cell.results.measured.get(ERROR) or cell.trainings[-1][ERROR].values[-1] for cell in cells]
-    return sum(100 * error for error in found) / len(found)
-
-
-def _has_error(cell: Cell) -> bool:
-    return bool(cell.trainings) and ERROR in cell.trainings[-1]
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _tick(axes: Axes, values: Sequence[float]) -> None:
-    """A tick at each value; where they span a factor of four or more the axis is logarithmic."""
-    if values[0] > 0 and values[-1] >= 4 * values[0]:
-        axes.set_xscale("log")
-    axes.set_xticks(values, [f"{value:g}" for value in values])
-    axes.minorticks_off()

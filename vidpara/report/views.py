@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
@@ -16,10 +18,13 @@ from matplotlib.projections.polar import PolarAxes
 from vidpara.evaluation.results import EpisodeRecord, Results
 from vidpara.evaluation.statistics import wilson
 from vidpara.report import figures
+from vidpara.report.published import Cell
 
 MAP = matplotlib.colormaps["viridis"]
 """Its lightness grows from 0 to 100 %, so that it reads in grey and without red and green, too."""
 COLUMNS = 4
+ASIDE = 0.25
+"""Degrees between two lines."""
 
 
 def tilts(results: Results) -> dict[float, list[EpisodeRecord]]:
@@ -40,24 +45,29 @@ def rates_by_tilt(results: Results) -> tuple[list[float], list[float], tuple[lis
     return list(groups), rates, (below, above)
 
 
-def by_tilt(results: Sequence[Results]) -> Figure:
-    """PLACE in percent against the tilt, a line a policy, with Wilson's intervals."""
-    palette = figures.colors([found.cell for found in results])
+def by_tilt(cells: Sequence[Cell], recipes: Sequence[str] = ()) -> Figure:
+    """PLACE in percent against the tilt, a line a policy, with Wilson's intervals; colours go by `recipes`."""
+    styles = figures.line_styles({cell.name: cell.recipe for cell in cells}, recipes)
     with matplotlib.rc_context(figures.STYLE):
         figure = Figure(figsize=(7.0, 3.6), layout="constrained")
         axes = figure.subplots()
-        for place, found in enumerate(results):
-            at, rates, spread = rates_by_tilt(found)
-            aside = 0.25 * (place - (len(results) - 1) / 2)  # so that the intervals do not hide one another
-            axes.errorbar(
-                [tilt + aside for tilt in at], rates, spread, label=found.cell, color=palette[found.cell],
-                marker="o", markersize=4, linewidth=1.5, capsize=3, elinewidth=0.8,
-            )  # fmt: skip
+        draw_tilts(axes, {cell.name: cell.results for cell in cells}, styles)
         axes.set(
             xlabel="tilt of the camera from the default view (degrees)", title="PLACE (%)", ylim=(0, 100)
         )
-        figure.legend(loc="outside upper left", ncols=3)
+        figure.legend(loc="outside upper left", ncols=figures.columns(figure, styles, 3))
     return figure
+
+
+def draw_tilts(axes: Axes, results: Mapping[str, Results], styles: Mapping[str, Mapping[str, Any]]) -> None:
+    """A line for each of the results, a little aside, so that the intervals do not hide one another."""
+    for place, (name, found) in enumerate(results.items()):
+        at, rates, spread = rates_by_tilt(found)
+        aside = ASIDE * (place - (len(results) - 1) / 2)
+        axes.errorbar(
+            [tilt + aside for tilt in at], rates, spread, label=name, markersize=4.5, linewidth=1.3, capsize=2,
+            elinewidth=0.8, clip_on=False, **styles[name],
+        )  # fmt: skip
 
 
 def view_maps(results: Sequence[Results]) -> Figure:
