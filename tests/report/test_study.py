@@ -180,6 +180,21 @@ def test_the_same_setting_has_the_same_line_whatever_the_recipe_and_the_order():
     assert styles["two_stage-demos64-seed0"] == styles["joint-demos64-seed1"] == "-"
 
 
+def test_seeds_of_one_recipe_are_told_apart():
+    cells = [cell("two_stage", 4, 7, seed) for seed in (0, 1, 2)] + [cell("joint", 4, 7, 1)]
+    drawn = learning(cells).axes[0].lines
+    assert len({(line.get_color(), line.get_linestyle(), line.get_fillstyle()) for line in drawn}) == 4
+    assert drawn[1].get_fillstyle() == drawn[3].get_fillstyle() != drawn[0].get_fillstyle()
+
+
+def test_one_point_is_no_learning_curve():
+    whole, end = cell("two_stage", 4, 7), cell("joint", 4, 7)
+    end = end._replace(trainings=[{ERROR: Curve((20,), (120.0,), (0.02,))}])
+    steps, _ = study.draw([whole, end])["learning"].axes
+    assert [line.get_label() for line in steps.lines] == ["two_stage-demos4-seed0"]
+    assert "learning" not in study.draw([end])
+
+
 def test_learning_counts_stage_ones_steps_and_time():
     steps, minutes = learning([cell("two_stage", 4, 7), cell("joint", 4, 7)]).axes
     assert [np.asarray(line.get_xdata()).tolist() for line in steps.lines] == [[20, 30], [10, 20]]

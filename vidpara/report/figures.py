@@ -46,11 +46,6 @@ FOLLOW = 15
 Axis = Literal["steps", "minutes"]
 
 
-def colors(names: Sequence[str]) -> dict[str, str]:
-    """A colour for each policy or run, by its place in the list."""
-    return {name: PALETTE[index % len(PALETTE)] for index, name in enumerate(dict.fromkeys(names))}
-
-
 def styles(names: Sequence[str]) -> dict[str, dict[str, Any]]:
     """A colour and a marker for each name, and another line style where the colours begin anew, by its place in the
     list: no two of 56 have the same ones.
@@ -78,18 +73,20 @@ def columns(figure: Figure, names: Iterable[str], most: int, size: float = 9) ->
     return max(1, min(most, int(letters / (max(map(len, names), default=0) + 8))))
 
 
-def curves(runs: Sequence[Run], axis: Axis, palette: Mapping[str, str]) -> Figure:
-    """Small multiples, one panel a metric: training losses as lines, validation as lines with dots."""
+def curves(runs: Sequence[Run], axis: Axis, of_run: Mapping[str, Mapping[str, Any]]) -> Figure:
+    """Small multiples, one panel a metric, in the `styles` of the runs: training losses as lines, validation as thinner
+    lines with markers.
+    """
     panels = _panels(runs)
     rows = max(1, math.ceil(len(panels) / COLUMNS))
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(COLUMNS * WIDTH, rows * HEIGHT + 0.4), layout="constrained")
         cells = figure.subplots(rows, COLUMNS, squeeze=False).flat
         for axes, panel in zip(cells, panels, strict=False):
-            _draw_panel(axes, panel, runs, axis, palette)
+            _draw_panel(axes, panel, runs, axis, of_run)
         for axes in list(figure.axes)[len(panels) :]:
             axes.set_axis_off()
-        handles = [Line2D([], [], color=palette[run.name], label=run.name) for run in runs]
+        handles = [Line2D([], [], label=run.name, markersize=4, **of_run[run.name]) for run in runs]
         figure.legend(
             handles=handles, loc="outside upper left", ncols=columns(figure, [run.name for run in runs], 6)
         )
@@ -132,19 +129,19 @@ def _panels(runs: Sequence[Run]) -> list[str]:
     return sorted(short, key=lambda name: (name != "loss", not name.endswith("_loss"), name))
 
 
-def _draw_panel(axes: Axes, panel: str, runs: Sequence[Run], axis: Axis, palette: Mapping[str, str]) -> None:
+def _draw_panel(
+    axes: Axes, panel: str, runs: Sequence[Run], axis: Axis, of_run: Mapping[str, Mapping[str, Any]]
+) -> None:
     drawn: list[float] = []
     for run in runs:
+        style = of_run[run.name]
         if curve := run.curves.get(f"train_step/{panel}"):
             x = _along(curve, axis)
-            axes.plot(x, curve.values, color=palette[run.name], linewidth=0.7, alpha=0.25)
-            axes.plot(x, _smooth(curve.values), color=palette[run.name], linewidth=1.5)
+            axes.plot(x, curve.values, color=style["color"], linewidth=0.7, alpha=0.25)
+            axes.plot(x, _smooth(curve.values), linewidth=1.5, **{**style, "marker": ""})
             drawn += curve.values
         if curve := run.curves.get(f"val/{panel}"):
-            axes.plot(
-                _along(curve, axis), curve.values, color=palette[run.name], linewidth=1, marker="o", markersize=3.5,
-                linestyle=(0, (3, 2)),
-            )  # fmt: skip
+            axes.plot(_along(curve, axis), curve.values, linewidth=0.8, markersize=4, **style)
             drawn += curve.values
     if drawn and min(drawn) > 0 and max(drawn) / min(drawn) > 30:
         axes.set_yscale("log")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib
 from matplotlib.figure import Figure
@@ -11,11 +12,12 @@ from vidpara.report import figures
 from vidpara.report.published import ERROR, SEED, Cell
 from vidpara.report.runs import Curve
 
-LINES = ("-", "--", ":", "-.")
+FILLS = ("full", "none", "left", "right", "top", "bottom")
+"""Of the marker, one a seed."""
 
 
 def known(cells: Sequence[Cell]) -> list[Cell]:
-    """The cells whose whole training is known; of several tests of a policy the first one."""
+    """The cells whose whole training is known, and more of it than its end; of several tests of a policy the first."""
     return [
         cell
         for cell in cells
@@ -23,19 +25,21 @@ def known(cells: Sequence[Cell]) -> list[Cell]:
         and cell.trainings
         and all(cell.trainings)
         and ERROR in cell.trainings[-1]
+        and len(cell.trainings[-1][ERROR].values) > 1
     ]
 
 
 def learning(cells: Sequence[Cell], recipes: Sequence[str] = ()) -> Figure:
     """The plan's error while the policies trained, against all steps and all training time, stage one included.
 
-    A colour a recipe, and a line style for each of the swept values, the same ones for all recipes. Times are compared
-    on one machine: each has a panel of its own.
+    A colour and a marker a recipe, a line style for each of the swept values and a filling of the marker for each seed,
+    the same ones for all recipes. Times are compared on one machine: each has a panel of its own.
     """
     chosen = known(cells)
     styles = figures.styles([*recipes, *(cell.recipe for cell in chosen)])
     included = ", stage one included" if any(len(cell.trainings) > 1 for cell in chosen) else ""
-    lines, machines = _lines(chosen), list(dict.fromkeys(cell.machine for cell in chosen))
+    lines, fills = _lines(chosen), _fills(chosen)
+    machines = list(dict.fromkeys(cell.machine for cell in chosen))
     with matplotlib.rc_context(figures.STYLE):
         figure = Figure(figsize=(4.5 * (1 + len(machines)), 3.8), layout="constrained")
         panels = figure.subplots(1, 1 + len(machines), sharey=True)
@@ -44,7 +48,8 @@ def learning(cells: Sequence[Cell], recipes: Sequence[str] = ()) -> Figure:
             steps, seconds = _before(cell.trainings[:-1])
             centimetres = [100 * value for value in curve.values]
             style = {
-                **styles[cell.recipe], "linestyle": lines[cell.name], "linewidth": 1.4, "markersize": 3,
+                **styles[cell.recipe], "linestyle": lines[cell.name], "fillstyle": fills[cell.swept.get(SEED)],
+                "markerfacecoloralt": "white", "linewidth": 1.3, "markersize": 4.5,
             }  # fmt: skip
             panels[0].plot([steps + step for step in curve.steps], centimetres, label=cell.name, **style)
             minutes = [(seconds + second) / 60 for second in curve.seconds]
@@ -77,5 +82,11 @@ def _lines(cells: Sequence[Cell]) -> dict[str, str]:
         swept = {key: value for key, value in cell.swept.items() if key != SEED}
         numbers = values.setdefault(tuple(swept), {})
         index = numbers.setdefault(str(list(swept.values())), len(numbers))
-        found[cell.name] = LINES[index % len(LINES)]
+        found[cell.name] = figures.LINES[index % len(figures.LINES)]
     return found
+
+
+def _fills(cells: Sequence[Cell]) -> dict[Any, str]:
+    """How the markers of each seed are filled."""
+    seeds = dict.fromkeys(cell.swept.get(SEED) for cell in cells)
+    return {seed: FILLS[index % len(FILLS)] for index, seed in enumerate(seeds)}

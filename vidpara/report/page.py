@@ -106,21 +106,21 @@ def write_page(config: ReportConfig) -> None:
     runs = [read_run(folder) for folder in config.runs]
     pictures = [media(path, path.stem.replace("_", " ")) for path in config.pictures]
     durations = _durations(config.timings)
-    palette = figures.colors([*(result.cell for _, result in found), *(run.name for run in runs)])
+    styles = figures.styles([*(result.cell for _, result in found), *(run.name for run in runs)])
     cells = [result for _, result in found]
     content = render(
         "page.html.jinja",
         title=config.title,
         notes=config.notes,
         baseline=baseline,
-        rows=[_row(path, result, cells, baseline, palette[result.cell]) for path, result in found],
+        rows=[_row(path, result, cells, baseline, styles[result.cell]["color"]) for path, result in found],
         protocol=facts([(result.cell, result.protocol) for result in cells]),
         versions=facts([(result.cell, {**result.versions, **_made(result)}) for result in cells], {"policy"}),
         success=cells[0].protocol.get("success", "") if cells else "",
         commands=[result.command for result in cells],
         starts=_drawing(maps.start_maps(cells)) if cells and cells[0].episodes[0].start.objects else "",
-        curves=_curves(runs, palette) if runs else [],
-        runs=[_training(run, palette[run.name]) for run in runs],
+        curves=_curves(runs, styles) if runs else [],
+        runs=[_training(run, styles[run.name]["color"]) for run in runs],
         pictures=pictures,
         durations=durations,
     )
@@ -221,10 +221,10 @@ def _durations(path: Path | None) -> list[Duration]:
     return [Duration(name, seconds, 100 * seconds / longest) for name, seconds in spent.items()]
 
 
-def _curves(runs: Sequence[Run], palette: Mapping[str, str]) -> list[tuple[str, Markup]]:
+def _curves(runs: Sequence[Run], styles: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, Markup]]:
     return [
-        ("by step", _drawing(figures.curves(runs, "steps", palette))),
-        ("by training time", _drawing(figures.curves(runs, "minutes", palette))),
+        ("by step", _drawing(figures.curves(runs, "steps", styles))),
+        ("by training time", _drawing(figures.curves(runs, "minutes", styles))),
     ]
 
 

@@ -10,9 +10,10 @@ from matplotlib.figure import Figure
 
 from vidpara.evaluation import results
 from vidpara.experiment.declare import read
-from vidpara.report import figures, study
+from vidpara.report import figures
 from vidpara.report.published import Cell, read_trainings
 from vidpara.report.runs import curves_of
+from vidpara.report.settings import by_setting
 
 HERE = Path(__file__).parent
 
@@ -33,7 +34,7 @@ def draw() -> Figure:
     begun = [file for file in HERE.glob("*.json") if not (HERE.parent / file.name).exists()]
     cells = [cell(file) for file in sorted([*whole, *begun])]
     recipes = list(read(HERE.parents[2] / "configs/experiments/video_backbone.yaml").cells)
-    return study.by_setting(sorted(cells, key=lambda each: recipes.index(each.recipe)), "data.demos", recipes)
+    return by_setting(sorted(cells, key=lambda each: recipes.index(each.recipe)), "data.demos", recipes)
 
 
 if __name__ == "__main__":
