@@ -67,5 +67,6 @@ def test_names_and_notes_above_maps_do_not_run_into_each_other():
     figure.draw_without_rendering()
     left, right = (axes._left_title.get_window_extent() for axes in figure.axes)  # pyright: ignore
     assert left.x1 < right.x0 and right.x1 <= figure.bbox.x1
+    assert min(axes.xaxis.label.get_window_extent().y0 for axes in figure.axes) >= 0
     note = figure.axes[0].texts[0].get_window_extent()
     assert note.y1 <= left.y0 and note.y0 >= figure.axes[0].get_window_extent().y1

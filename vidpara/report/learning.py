@@ -54,7 +54,8 @@ def learning(cells: Sequence[Cell], recipes: Sequence[str] = ()) -> Figure:
             panels[0].plot([steps + step for step in curve.steps], centimetres, label=cell.name, **style)
             minutes = [(seconds + second) / 60 for second in curve.seconds]
             panels[1 + machines.index(cell.machine)].plot(minutes, centimetres, **style)
-        panels[0].set(title="plan error on held-out demos (cm)", xlabel=f"steps{included}", ylim=(0, None))
+        panels[0].set(title="plan error on held-out demos (cm)", xlabel=f"steps{included}")
+        panels[0].set_ylim(0, 1.05 * panels[0].get_ylim()[1])
         for axes, machine in zip(panels[1:], machines, strict=True):
             axes.set(title=machine or "machine not recorded", xlabel=f"training time (minutes){included}")
         for axes in panels:

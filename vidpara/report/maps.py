@@ -44,7 +44,7 @@ def start_maps(
     columns = min(columns, len(results))
     rows = math.ceil(len(results) / columns)
     with matplotlib.rc_context(figures.STYLE):
-        figure = Figure(figsize=(max(2, columns) * 2.6 + 0.6, rows * 2.1 + 0.3), layout="constrained")
+        figure = Figure(figsize=(max(2, columns) * 2.6 + 0.6, rows * 2.1 + 0.8), layout="constrained")
         panels = list(figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).flat)
         shown = [found is not None for found in results] + [False] * (len(panels) - len(results))
         for axes, found, grasps in zip(panels, results, trained or [()] * len(results), strict=False):

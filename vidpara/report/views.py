@@ -106,9 +106,9 @@ def _view_map(axes: PolarAxes, found: Results) -> None:
     axes.set_title(found.cell)
     shown = [tilt for tilt in radii if tilt]
     axes.set_yticks(shown, [f"{tilt:.0f}°" if index % 2 else "" for index, tilt in enumerate(shown)])
-    axes.tick_params(axis="y", labelsize=8, labelcolor="white")
-    for label in axes.get_yticklabels():  # legible on the darkest field and on the brightest
-        label.set_path_effects([withStroke(linewidth=2, foreground="black")])
+    axes.tick_params(axis="y", labelsize=8)
+    for label in axes.get_yticklabels():  # legible on the darkest field, too
+        label.set_path_effects([withStroke(linewidth=2, foreground="white")])
     axes.set_xticks(np.radians([0, 90, 180, 270]), ["right", "up", "left", "down"], fontsize=7)
     if azimuths:
         axes.set_rlabel_position(_freest(azimuths))
