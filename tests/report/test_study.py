@@ -110,6 +110,8 @@ def test_what_differs_in_another_setting_is_a_line_of_its_own():
         "noise, denoising_steps 1",
         "noise, denoising_steps 4",
     ]
+    alike = [one._replace(swept=one.swept | {"data.choose": "corners"}) for one in cells]
+    assert names(study.by_setting(alike, "policy.sigma")) == names(study.by_setting(cells, "policy.sigma"))
     tested = [cell("noise", 4, 2)._replace(test="left"), cell("noise", 4, 8)._replace(test="right")]
     assert names(study.by_setting(tested, "data.demos")) == ["noise, left", "noise, right"]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import matplotlib
@@ -52,7 +52,7 @@ def by_setting(cells: Sequence[Cell], key: str, recipes: Sequence[str] = ()) -> 
     error: dict[str, dict[float, list[Point]]] = {}
     recipe_of: dict[str, str] = {}
     for cell in chosen:
-        name, value = _apart_from(cell, key, tests), cell.swept[key]
+        name, value = _apart_from(cell, chosen, key), cell.swept[key]
         recipe_of[name] = cell.recipe
         place.setdefault(name, {}).setdefault(value, []).append(success(cell.results, starts[cell.test]))
         error.setdefault(name, {}).setdefault(value, []).extend(_error(cell))
@@ -143,11 +143,15 @@ def _is_logarithmic(values: Sequence[float]) -> bool:
     return values[0] > 0 and values[-1] >= 4 * values[0]
 
 
-def _apart_from(cell: Cell, key: str, tests: Collection[str]) -> str:
-    """What tells a cell from others, `key` and the seed apart; the test where there are several."""
-    others = {name: value for name, value in cell.swept.items() if name not in (key, SEED)}
-    words = [f"{name.rpartition('.')[2]} {value}" for name, value in others.items()]
-    return ", ".join([cell.recipe, *([cell.test] if len(tests) > 1 else []), *words])
+def _apart_from(cell: Cell, cells: Sequence[Cell], key: str) -> str:
+    """What tells a cell from the others, `key` and the seed apart."""
+    test = [cell.test] if any(other.test != cell.test for other in cells) else []
+    words = [
+        f"{name.rpartition('.')[2]} {value}"
+        for name, value in cell.swept.items()
+        if name not in (key, SEED) and any(other.swept.get(name) != value for other in cells)
+    ]
+    return ", ".join([cell.recipe, *test, *words])
 
 
 def _error(cell: Cell) -> list[Point]:
