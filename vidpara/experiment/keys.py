@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 from collections.abc import Sequence
@@ -11,10 +12,13 @@ from typing import Any
 
 from vidpara.cli import UserError
 from vidpara.config.groups import HOW
+from vidpara.data.rollouts import SUFFIXES
 from vidpara.data.source_file import sources_of
 
 BY_CONTENT = {"video_run", "policy", "data.rollouts"}
 """Settings that name a path: the hash takes what lies there."""
+BLOCK, BLOCKS = 2**16, 16
+"""Bytes, and how many of such blocks are read of a folder's larger files."""
 
 
 def key(stage: str, config: Any, before: Sequence[str], contents: Sequence[str]) -> str:
@@ -56,19 +60,39 @@ def contents(config: Any, collected: bool, given: bool = False) -> list[str]:
 
 
 def digest(path: Path) -> str:
-    """Of a file's content, or of the names and sizes in a folder."""
-    if path.is_dir():  # a dataset of many files: their names and sizes
-        files = sorted(
-            (str(file.relative_to(path)), file.stat().st_size) for file in path.rglob("*") if file.is_file()
-        )
+    """Of a file's content, or of the names, sizes and contents in a folder. Hidden files are no data: the hub's notes
+    of a download differ from machine to machine.
+    """
+    if path.is_dir():
+        names = {file.relative_to(path): file for file in path.rglob("*") if file.is_file()}
+        seen = (name for name in sorted(names) if not any(part.startswith(".") for part in name.parts))
+        files = [(str(name), names[name].stat().st_size, _content(names[name])) for name in seen]
         return hashlib.sha256(json.dumps(files).encode()).hexdigest()
-    if not path.is_file():
-        return f"missing {path}"
-    modified = path.stat().st_mtime_ns
-    if (path, modified) not in _known:
-        with path.open("rb") as file:
-            _known[path, modified] = hashlib.file_digest(file, "sha256").hexdigest()
-    return _known[path, modified]
+    return _content(path, whole=True) if path.is_file() else f"missing {path}"
+
+
+def _content(file: Path, whole: bool = False) -> str:
+    """Digest of what is in a file; of a large one that need not be read `whole`, of blocks from its head to its tail.
+
+    HDF5 is read whole: its actions are a few kB between images, where blocks would miss them. In what is compressed an
+    edit moves or changes all that follows.
+    """
+    state = file.stat()
+    whole = whole or state.st_size <= BLOCK * BLOCKS or file.suffix in SUFFIXES
+    return _read(file, state.st_mtime_ns, state.st_size, whole)
+
+
+@functools.cache
+def _read(file: Path, modified: int, size: int, whole: bool) -> str:
+    """`modified` is there for the cache alone: a file that has changed since is read again."""
+    with file.open("rb") as content:
+        if whole:
+            return hashlib.file_digest(content, "sha256").hexdigest()
+        found = hashlib.sha256()
+        for block in range(BLOCKS):
+            content.seek(block * (size - BLOCK) // (BLOCKS - 1))
+            found.update(content.read(BLOCK))
+        return found.hexdigest()
 
 
 def digest_folder(folder: Path) -> str:
@@ -83,6 +107,3 @@ def digest_folder(folder: Path) -> str:
             f"{folder} holds no .safetensors, .json or .yaml: it is no finished policy and no weights"
         )
     return " ".join(map(digest, files))
-
-
-_known: dict[tuple[Path, int], str] = {}
