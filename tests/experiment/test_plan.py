@@ -9,7 +9,7 @@ import yaml
 
 from vidpara import cli
 from vidpara.cli import UserError
-from vidpara.config import TrainPolicyConfig, TrainVideoConfig
+from vidpara.config import CollectConfig, EvaluateConfig, TrainPolicyConfig, TrainVideoConfig
 from vidpara.experiment.choose import required, select
 from vidpara.experiment.declare import read
 from vidpara.experiment.plan import Plan, plan
@@ -28,6 +28,7 @@ SMALL = {
 }
 GIVEN = {"policy": "checkpoints/pocket_two_stage"}
 JOINT = {"files": ["configs/policy/joint.yaml"]}
+ROLLOUTS = {"files": ["configs/collect/demo.yaml"], "set": {"demos": 5}}
 
 
 @pytest.fixture(autouse=True)
@@ -178,6 +179,26 @@ def test_another_size_replaces_a_cells_own_overlays(tmp_path: Path):
     assert other.steps["image train"].words[:2] == (*image["files"], "configs/full.yaml")
 
 
+def test_overlays_of_the_evaluation_and_of_the_rollouts_hold_at_every_size(tmp_path: Path):
+    near, few = tmp_path / "near.yaml", tmp_path / "few.yaml"
+    near.write_text("max_steps: 90\nepisodes: 3\ncontroller: {execute: 1}\n")
+    few.write_text("demos: 3\nseed: 4\n")
+    evaluate = {
+        **SMALL["evaluate"],
+        "overlays": [str(near)],
+        "at": {"near": {"seed": 5}, "pocket": {}, "full": {}},
+    }
+    rollouts = {**ROLLOUTS, "overlays": [str(few)]}
+    pocket = planned(tmp_path, evaluate=evaluate, rollouts=rollouts, sweep={}, cells={"joint": JOINT})
+    for found in (pocket, plan(pocket.experiment, ["configs/full.yaml"])):
+        judged = cli.load(EvaluateConfig, found.steps["joint evaluate"].words)
+        assert (judged.max_steps, judged.episodes, judged.controller.execute, judged.seed) == (90, 7, 1, 5)
+        collected = cli.load(CollectConfig, found.steps["rollouts"].words)
+        assert (collected.demos, collected.seed) == (5, 4)
+    plain = planned(tmp_path, rollouts=ROLLOUTS, sweep={}, cells={"joint": JOINT})
+    assert plain.steps["rollouts"].key != pocket.steps["rollouts"].key
+
+
 def test_a_size_of_which_the_file_says_nothing_is_refused(tmp_path: Path):
     found = planned(tmp_path, video={**SMALL["video"], "at": {"pocket": {"trainer.steps": 9}}})
     with pytest.raises(UserError, match=r"says what video is at pocket; .* add video\.at\.full "):
@@ -237,9 +258,6 @@ def test_policies_of_other_data_have_a_stage_one_of_their_own(tmp_path: Path):
         (videos[1],),
         (videos[0],),
     ]
-
-
-ROLLOUTS = {"files": ["configs/collect/demo.yaml"], "set": {"demos": 5}}
 
 
 def test_only_what_an_unpublished_cell_needs_is_required(tmp_path: Path):
@@ -391,6 +409,14 @@ def test_compared_are_recipes_wherever_they_agree_and_cells_by_their_names(tmp_p
             "trainer.steps",
         ),
         ({"evaluate": {"files": ["configs/evaluation/absent.yaml"]}}, "does not exist"),
+        (
+            {"evaluate": {**SMALL["evaluate"], "overlays": ["configs/absent.yaml"]}},
+            r"configs/absent\.yaml does not",
+        ),
+        (
+            {"rollouts": {**ROLLOUTS, "overlays": ["configs/absent.yaml"]}},
+            r"configs/absent\.yaml does not exist",
+        ),
         ({"sweep": {"data.demos": 240}}, "sweep: data.demos holds 240, expected a list"),
         (
             {"cells": {"a": {"files": "configs/policy/para.yaml"}}},

@@ -19,8 +19,9 @@ EVALUATION = "evaluate."
 class Recipe:
     """YAML files and flags of one stage.
 
-    `overlays` follow the files, in the place of the experiment's. `at` has flags for a size, which is named like its
-    overlay: they hold where that overlay is used (`pocket` with configs/pocket.yaml) and win over `set`.
+    `overlays` follow the files, a training's in the place of the experiment's; those of `rollouts` and `evaluate`, of
+    which the experiment's say nothing, hold at every size. `at` has flags for a size, which is named like its overlay:
+    they hold where that overlay is used (`pocket` with configs/pocket.yaml) and win over `set`.
     """
 
     files: tuple[str, ...] = ()

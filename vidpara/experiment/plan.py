@@ -153,8 +153,9 @@ class _Planner:
         trained = [] if recipe.policy else self._training(f"{base}{_suffix(own)}", recipe, training)
         folder = recipe.policy or str(trained[-1].folder)
         judge = self.experiment.evaluate
-        settings = {**judge.flags(self.experiment.overlays), **self.experiment.tests.get(test, {}), **judging}
-        words = (*judge.files, *cli.flags(settings))  # what cells have in common is resolved once
+        settings = {**judge.flags(self._sizes(judge)), **self.experiment.tests.get(test, {}), **judging}
+        # what cells have in common is resolved once
+        words = (*judge.files, *judge.overlays, *cli.flags(settings))
         content = keys.digest_folder(Path(recipe.policy)) if recipe.policy else ""
         key = self._key("evaluate_policy", words, name, trained[-1:], content)
         place = self.experiment.runs / key / f"{name}.json"
@@ -211,6 +212,10 @@ class _Planner:
     def _overlays(self, recipe: Recipe) -> tuple[str, ...]:
         return recipe.overlays or self.experiment.overlays
 
+    def _sizes(self, recipe: Recipe) -> tuple[str, ...]:
+        """What `at` may name, of a stage that has its own overlays beside the experiment's."""
+        return (*self.experiment.overlays, *recipe.overlays)
+
     def _run(self, name: str, stage: str, words: tuple[str, ...], needs: Sequence[Step], last: str) -> Step:
         """A training; `last` is what its stage writes at the very end."""
         key = self._key(stage, words, name, needs)
@@ -225,7 +230,7 @@ class _Planner:
 
     def _collection(self) -> Step:
         recipe = self.experiment.rollouts
-        words = (*recipe.files, *cli.flags(recipe.flags(self.experiment.overlays)))
+        words = (*recipe.files, *recipe.overlays, *cli.flags(recipe.flags(self._sizes(recipe))))
         key = self._key("collect_rollouts", words, "rollouts", [])
         file = self.experiment.data / f"{Path(recipe.files[0]).stem}-{key}.hdf5"
         words = (*words, "--output", str(file))
