@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from vidpara.config import DataConfig, TrainPolicyConfig, UNetConfig, ViTConfig
 from vidpara.experiment import keys
 
 THEN = 1_700_000_000
@@ -70,3 +71,51 @@ def test_a_folder_that_changes_while_it_is_known_is_read_again(tmp_path: Path):
     before = keys.digest(tmp_path)
     (tmp_path / "info.json").write_bytes(b"20")
     assert keys.digest(tmp_path) != before
+
+
+def key(config: TrainPolicyConfig) -> str:
+    return keys.key("train_policy", config, [], keys.contents(config, collected=True))
+
+
+def test_cameras_and_weights_count_by_what_they_are_and_not_by_where(tmp_path: Path):
+    for place in ("here", "there"):
+        write(tmp_path / place / "weights/config.json", b"{}")
+        write(tmp_path / place / "cameras.yaml", b"front: {}")
+
+    def at(place: str) -> str:
+        data = DataConfig(cameras=tmp_path / place / "cameras.yaml")
+        return key(TrainPolicyConfig(data=data, unet=UNetConfig(weights=str(tmp_path / place / "weights"))))
+
+    assert at("here") == at("there") != at("nowhere")
+    weights = str(tmp_path / "here/weights")
+    assert key(TrainPolicyConfig(unet=UNetConfig(weights=weights))) != key(
+        TrainPolicyConfig(vit=ViTConfig(weights=weights))
+    )
+
+
+def test_a_hub_id_counts_as_it_is_written():
+    names = ("stabilityai/stable-video-diffusion-img2vid", "stabilityai/stable-video-diffusion-img2vid-xt")
+    assert len({key(TrainPolicyConfig(unet=UNetConfig(weights=name))) for name in names}) == 2
+
+
+POLICY = (
+    "config.yaml", "head.safetensors", "workspace.json", "unet/config.json", "autoencoder/patch_pca.safetensors",
+    "unet/diffusion_pytorch_model.safetensors.index.json", "scheduler/scheduler_config.json",
+)  # fmt: skip
+
+
+def test_a_policy_is_what_loading_it_reads(tmp_path: Path):
+    for name in POLICY:
+        write(tmp_path / name, b"0")
+    before = keys.digest_folder(tmp_path)
+    beside = (
+        "result.json", "result.training.json", "vis/notes.yaml", "wandb/run/files/config.yaml",
+        "checkpoint-00000500/state.json", "checkpoint-00000500/model.safetensors",
+    )  # fmt: skip
+    for name in beside:
+        write(tmp_path / name, b"0")
+        assert keys.digest_folder(tmp_path) == before, name
+    for name in POLICY:
+        (tmp_path / name).write_bytes(b"1")
+        assert keys.digest_folder(tmp_path) != before, name
+        write(tmp_path / name, b"0")

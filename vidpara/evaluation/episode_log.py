@@ -24,7 +24,8 @@ from vidpara.simulation import scene
 from vidpara.versions import processor, versions
 
 EXTENT = {"episodes", "held_out"}
-"""Settings that may differ beside those of `HOW` when an evaluation is continued: they change no episode."""
+"""Settings that may differ beside those of `HOW` when an evaluation is continued: they change no episode. To an
+experiment one with others is another evaluation."""
 
 
 class EpisodeLog:

@@ -17,6 +17,14 @@ from vidpara.data.source_file import sources_of
 
 BY_CONTENT = {"video_run", "policy", "data.rollouts"}
 """Settings that name a path: the hash takes what lies there."""
+MODELS = ("unet", "autoencoder", "image_encoder", "vit")
+BY_CONTENT_HERE = {"data.cameras", *(f"{section}.weights" for section in MODELS)}
+"""The same where there is something at the path; weights may also be a hub id, which counts as it is written."""
+READ = (
+    "*.safetensors", "*.safetensors.index*.json", "config.json", "workspace.json", "model_index.json",
+    "scheduler_config.json", "preprocessor_config.json",
+)  # fmt: skip
+"""Files of a policy or of weights that loading reads, in whichever folder of theirs."""
 BLOCK, BLOCKS = 2**16, 16
 """Bytes, and how many of such blocks are read of a folder's larger files."""
 
@@ -35,9 +43,14 @@ def changed(config: Any, prefix: str = "") -> dict[str, Any]:
         default = item.default_factory() if item.default_factory is not dataclasses.MISSING else item.default
         if dataclasses.is_dataclass(value):
             found[item.name] = changed(value, f"{prefix}{item.name}.")
-        elif value != default and f"{prefix}{item.name}" not in HOW | BY_CONTENT:
+        elif value != default and not _is_left_out(f"{prefix}{item.name}", value):
             found[item.name] = value
     return {name: value for name, value in found.items() if value != {}}
+
+
+def _is_left_out(setting: str, value: Any) -> bool:
+    """Whether a setting changes no result, or is the path of what `contents` reads."""
+    return setting in HOW | BY_CONTENT or (setting in BY_CONTENT_HERE and Path(value).exists())
 
 
 def contents(config: Any, collected: bool, given: bool = False) -> list[str]:
@@ -50,10 +63,10 @@ def contents(config: Any, collected: bool, given: bool = False) -> list[str]:
             found += map(digest, data.rollouts)
             described = [source for source in sources_of(data) if source.path != source.name]
             found += [digest(path) for each in described for path in (each.path, each.cameras) if path]
-        found += [digest(data.cameras)] if data.cameras else []
-    for section in ("unet", "autoencoder", "image_encoder", "vit"):
+        found += [f"cameras {digest(data.cameras)}"] if data.cameras else []
+    for section in MODELS:
         weights = getattr(getattr(config, section, None), "weights", None)
-        found += [digest_folder(Path(weights))] if weights and Path(weights).is_dir() else []
+        found += [f"{section} {digest_folder(Path(weights))}"] if weights and Path(weights).exists() else []
     if given and (run := getattr(config, "video_run", None)):
         found.append(digest_folder(run))
     return found
@@ -96,14 +109,16 @@ def _read(file: Path, modified: int, size: int, whole: bool) -> str:
 
 
 def digest_folder(folder: Path) -> str:
-    """All weights and settings in it: a finished policy, or pretrained weights.
+    """All weights and settings in it: a finished policy, or pretrained weights. Whatever else is written there, results
+    or checkpoints to resume from, makes it no other.
 
     Raises:
         UserError: there is no such folder, or nothing of the kind in it.
     """
-    files = sorted(path for path in folder.rglob("*") if path.suffix in (".safetensors", ".json", ".yaml"))
+    found = {path for name in READ for path in folder.rglob(name)} | set(folder.glob("config.yaml"))
+    files = sorted(path for path in found if not path.relative_to(folder).parts[0].startswith("checkpoint-"))
     if not files:
         raise UserError(
-            f"{folder} holds no .safetensors, .json or .yaml: it is no finished policy and no weights"
+            f"{folder} holds no .safetensors, config.json or config.yaml: it is no finished policy and no weights"
         )
     return " ".join(map(digest, files))
