@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -115,6 +116,19 @@ def test_an_interrupt_cancels_the_jobs(tmp_path: Path, cluster: Path, monkeypatc
     with pytest.raises(KeyboardInterrupt):
         execute.run(plan, slurm.Slurm(1, tmp_path / "slurm", []), interrupt)
     assert (cluster / "1").read_text() == "CANCELLED by 0\n"
+
+
+def test_an_old_job_that_is_cancelled_is_not_waited_for(
+    tmp_path: Path, cluster: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(slurm, "PATIENCE", 6)
+    job = slurm.Slurm(1, tmp_path / "slurm", []).start(script("long", "time.sleep(10)", tmp_path), True)
+    assert job.poll() is None
+    watcher = submitit.SlurmJob.watcher
+    watcher._start_time, watcher._last_status_check = time.time() - 3600, time.time()
+    began = time.monotonic()
+    job.stop()
+    assert time.monotonic() - began < 5 and (cluster / "1").read_text() == "CANCELLED by 0\n"
 
 
 def test_wrong_settings_and_no_cluster_are_clear_errors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -88,5 +88,6 @@ class _Submitted:
     def stop(self) -> None:
         self._job.cancel()
         ends = time.monotonic() + PATIENCE
-        while not self._job.done() and time.monotonic() < ends:
+        # Forced: by itself submitit asks Slurm about an older job only once a minute.
+        while not self._job.done(force_check=True) and time.monotonic() < ends:
             time.sleep(1)
