@@ -247,6 +247,28 @@ def test_a_grid_video_that_an_interrupt_prevented_is_made_by_the_next_call(tmp_p
     assert recording.grid_path(config.output).exists()
 
 
+def test_a_grid_video_that_an_interrupt_left_as_it_was_is_made_anew_by_the_next_call(
+    tmp_path: Path, here: list[int], monkeypatch: pytest.MonkeyPatch
+):
+    evaluate(settings(tmp_path, videos=1))
+    config = settings(tmp_path, videos=2)
+    grid = recording.grid_path(config.output)
+
+    def interrupted(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(recording, "write_grid", interrupted)
+        evaluate(config)  # the second recording is there, the film of both is not
+    side = recording.CELL + 2 * recording.BORDER
+    assert video.read_mp4(grid)[0].shape[1] == side
+    evaluate(config)
+    assert video.read_mp4(grid)[0].shape[1] == 2 * side
+    made = grid.stat().st_mtime_ns
+    evaluate(config)
+    assert grid.stat().st_mtime_ns == made
+
+
 def test_an_output_that_would_be_its_own_folder_of_videos_is_refused(tmp_path: Path):
     with pytest.raises(UserError, match=r"--output .*/a must end with .json"):
         evaluate(replace(settings(tmp_path), output=tmp_path / "a"))

@@ -139,10 +139,11 @@ def _evaluate(
 def _film(
     target: Path, indices: Sequence[int], anew: bool, output: Path, done: Mapping[int, EpisodeRecord]
 ) -> None:
-    """These episodes' recordings side by side, unless that film is there already."""
-    if indices and (anew or not target.exists()):
-        shown = [(recording.path(output, index), done[index].outcome, f"{index}:") for index in indices]
-        recording.write_grid(target, shown)
+    """These episodes' recordings side by side, unless that film is there already and none of them is newer."""
+    files = [recording.path(output, index) for index in indices]
+    if files and (anew or recording.older(target, files)):
+        labels = ((done[index].outcome, f"{index}:") for index in indices)
+        recording.write_grid(target, [(file, *label) for file, label in zip(files, labels, strict=True)])
 
 
 def _run_episodes(

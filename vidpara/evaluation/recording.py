@@ -49,6 +49,11 @@ def failures_path(output: Path) -> Path:
     return output.with_suffix("") / "failures.mp4"
 
 
+def older(film: Path, recordings: Sequence[Path]) -> bool:
+    """Whether a film is missing or was written before one of its recordings."""
+    return not film.is_file() or film.stat().st_mtime < max(file.stat().st_mtime for file in recordings)
+
+
 def write_episode(target: Path, result: EpisodeResult) -> None:
     """One recorded episode: `len(result.frames)` frames, then the last one `HOLD` times with the outcome."""
     images = [draw(frame, _caption(frame)) for frame in result.frames]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -189,15 +189,10 @@ def _films(plan: Plan, found: Mapping[str, Results], index: Mapping[str, str]) -
         target = plan.experiment.results / f"{name}.mp4"
         files, others = [file for file, _, _ in shown], index.get(name, keys) != keys
         if files and all(file.is_file() for file in files):
-            if others or _older(target, files):
+            if others or recording.older(target, files):
                 recording.write_grid(target, shown, PAIRED)
         elif others:
             target.unlink(missing_ok=True)
         if target.is_file():
             made[name] = keys
     return made
-
-
-def _older(target: Path, sources: Sequence[Path]) -> bool:
-    """Whether `target` is missing or was written before one of its sources."""
-    return not target.is_file() or target.stat().st_mtime < max(file.stat().st_mtime for file in sources)
