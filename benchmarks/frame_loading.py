@@ -14,7 +14,6 @@ from pathlib import Path
 
 import av
 import numpy as np
-import torch
 from av.video.reformatter import VideoReformatter
 
 from benchmarks.clip_loading import CLIP, SIZE, SPAN
@@ -69,7 +68,6 @@ def ours(clips: list[tuple[Path, int]], decoder: Decoder = "pyav") -> np.ndarray
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as name:
         files = {gop: [Path(name) / f"{gop}_{i}.mp4" for i in range(VIDEOS)] for gop in (10, 250)}
         for gop, of_gop in files.items():

@@ -1,6 +1,7 @@
 """How a benchmark measures and reports: two paths interleaved in one process, the median of their ratios, one line.
 
-Machines are shared and noisy, so only ratios are compared. Each script prints one line and writes it to
+Machines are shared and noisy, so only ratios are compared, on a CPU of the processor's time on one thread; `ratios` are
+the smallest and the largest of them. Each script prints one line and writes it to
 results/benchmarks/NAME.json; it ends with status 1 if its guard (what must be equal for the ratio to mean anything) or
 its goal is not met.
 """
@@ -18,6 +19,9 @@ from typing import Any
 
 import torch
 
+if not torch.cuda.is_available():
+    torch.set_num_threads(1)  # several would wait for one another wherever the machine is shared
+
 RESULTS = Path(__file__).parents[1] / "results/benchmarks"
 PAIRS = 5
 
@@ -28,18 +32,25 @@ def clock() -> float:
 
 
 def interleaved(
-    a: Callable[[], Any], b: Callable[[], Any], pairs: int = PAIRS
+    a: Callable[[], Any],
+    b: Callable[[], Any],
+    pairs: int = PAIRS,
+    now: Callable[[], float] = clock,
 ) -> tuple[list[float], list[float]]:
-    """Seconds of each call of `a` and `b`, called in turn after one unmeasured round."""
+    """Seconds of each call of `a` and `b`, called in turn after one unmeasured round.
+
+    `now` is `time.perf_counter` where waiting is what is measured, for a disk or another process, which the
+    processor's time leaves out.
+    """
     seconds: tuple[list[float], list[float]] = ([], [])
     for round_ in range(pairs + 1):
         for path, into in zip((a, b), seconds, strict=True):
-            began = time.perf_counter()
+            began = now()
             path()
             if torch.cuda.is_available():
                 torch.cuda.synchronize()
             if round_:
-                into.append(time.perf_counter() - began)
+                into.append(now() - began)
     return seconds
 
 
@@ -57,10 +68,12 @@ def report(
 
     `goal` is the smallest ratio that counts (the largest with `at_least` off); `more` goes into the line.
     """
-    ratio = statistics.median(x / y for x, y in zip(a, b, strict=True))
+    ratios = [x / y for x, y in zip(a, b, strict=True)]
+    ratio = statistics.median(ratios)
     reached = ratio >= goal if at_least else ratio <= goal
     line = {
-        "name": name, "ratio": _digits(ratio, 3), "goal": f"{'>=' if at_least else '<='} {goal}",
+        "name": name, "ratio": _digits(ratio, 3),
+        "ratios": [_digits(min(ratios), 3), _digits(max(ratios), 3)], "goal": f"{'>=' if at_least else '<='} {goal}",
         "reached": reached, "a": _digits(statistics.median(a), 4), "b": _digits(statistics.median(b), 4),
         "unit": unit, "pairs": len(a), "guard": guard, **more, "machine": machine(), "torch": torch.__version__,
     }  # fmt: skip

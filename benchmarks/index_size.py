@@ -12,7 +12,6 @@ from __future__ import annotations
 import os
 import statistics
 import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +19,7 @@ import torch
 from torch.utils.data import default_collate
 
 from benchmarks.clip_loading import CLIP
-from benchmarks.harness import interleaved, report
+from benchmarks.harness import clock, interleaved, report
 from vidpara.config import TrainerConfig
 from vidpara.data.clips import Clips
 from vidpara.data.episode import Episode, Poses, labelled
@@ -69,7 +68,6 @@ def resident() -> int:
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(1)
     config = TrainerConfig(steps=CLIPS // BATCH, batch_size=BATCH)
     with tempfile.TemporaryDirectory() as folder:
         before = resident()
@@ -84,9 +82,9 @@ if __name__ == "__main__":
 
         seen, sizes, drawing = np.zeros(CLIPS, np.int32), [], 0.0
         for step in range(config.steps):
-            began = time.perf_counter()
+            began = clock()
             batch = plain.batch(step, 0)
-            drawing += time.perf_counter() - began
+            drawing += clock() - began
             seen[[draw.index for draw in batch]] += 1
             if step % LOOKED_AT == 0:
                 default_collate([dataset[draw.index] for draw in batch])
