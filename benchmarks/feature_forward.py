@@ -13,6 +13,7 @@ from vidpara.config import DiffusionConfig
 from vidpara.models.svd import VideoModel
 
 FRAMES, ROWS, COLUMNS = 7, 16, 24
+PAIRS = 15
 WIDTHS = (64, 128, 256, 256)
 """A fifth of SVD's channels; all else as published."""
 
@@ -33,6 +34,7 @@ if __name__ == "__main__":
             seconds = interleaved(
                 lambda tap=tap: model.predict(*arguments, taps=(tap,)),
                 lambda tap=tap: model.predict(*arguments, taps=(tap,), output=False),
+                PAIRS,
             )
         assert whole is not None and early is not None
         same = torch.equal(whole.grid, early.grid)
