@@ -1,7 +1,4 @@
-"""Training on a CPU: attention in bf16, and the memory of a step."""
-
-import subprocess
-import sys
+"""Attention in bf16 on a CPU."""
 
 import pytest
 import torch
@@ -64,25 +61,3 @@ def test_the_settings_come_back_after_an_error():
     assert torch.backends.cuda.fp16_bf16_reduction_math_sdp_allowed() == before
     assert model.vit.config._attn_implementation == form != "eager"
     assert "Flash" in graph(CPU, "no")
-
-
-FAULTS = """
-import resource, torch
-from vidpara.training.on_a_cpu import keep_freed_memory
-def faults():
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    for _ in range(4):
-        torch.ones(16 * 2**20)  # 64 MiB, 16,384 pages
-    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
-given_back = faults(), faults()
-assert keep_freed_memory()
-faults()
-print(given_back[1], faults())
-"""
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="glibc's")
-def test_memory_that_a_step_frees_serves_the_next_one():
-    ran = subprocess.run([sys.executable, "-c", FAULTS], capture_output=True, check=True)
-    given_back, kept = map(int, ran.stdout.split())
-    assert kept < 100 < given_back

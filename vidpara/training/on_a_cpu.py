@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -11,9 +9,6 @@ import torch
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import PreTrainedModel
-
-TRIM_THRESHOLD, MMAP_MAX = -1, -4
-"""glibc's names of two of `mallopt`'s settings (malloc.h)."""
 
 
 @contextmanager
@@ -40,15 +35,3 @@ def fast_attention(model: nn.Module, device: torch.device, precision: str) -> It
         torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp(before)
         for module, form in zip(of_transformers, forms, strict=True):
             module.set_attn_implementation(form)
-
-
-def keep_freed_memory() -> bool:
-    """Let this process keep the memory that it frees from now on; whether it could be told so.
-
-    Left to itself glibc gives large blocks back to the system, which clears every page when the next step asks for
-    them again.
-    """
-    mallopt = (
-        getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    )  # of glibc alone
-    return mallopt is not None and bool(mallopt(MMAP_MAX, 0) and mallopt(TRIM_THRESHOLD, 2**31 - 1))

@@ -29,7 +29,7 @@ from vidpara.training.ema import Ema
 from vidpara.training.evaluation import Evaluator
 from vidpara.training.logger import Logger
 from vidpara.training.loop import Loop
-from vidpara.training.on_a_cpu import fast_attention, keep_freed_memory
+from vidpara.training.on_a_cpu import fast_attention
 from vidpara.training.optimizer import ParamGroup, build_optimizer
 from vidpara.training.precision import precision_of
 from vidpara.training.processes import on_cpu, processes
@@ -133,8 +133,6 @@ def train(
             sharded=bool(sharding) and config.checkpoints == "sharded",
             autocast=accelerator.autocast if sharding else contextlib.nullcontext, plain=plain,
         )  # fmt: skip
-        if accelerator.device.type == "cpu":
-            keep_freed_memory()
         with fast_attention(model, accelerator.device, accelerator.mixed_precision):
             size = config.batch_size * config.accumulate * accelerator.num_processes
             loop.go(dataset, shares or [Share(size, (Piece(0, length_of(dataset)),))])
