@@ -39,9 +39,9 @@ def run(config: TrainVideoConfig, argv: list[str]) -> None:
     data = build_data(config, episodes, autoencoder, image_encoder, state, model.blank, labelled=False)
 
     def save(trained: VideoModel) -> None:
+        note_seen(config.run, data.seen)
         save_video(config.run, trained, autoencoder, image_encoder)
         save_card(config.run, config)
-        note_seen(config.run, data.seen)
 
     vis = config.run / "vis"
     generated = GeneratedClips(data.validation, autoencoder, config.samples, config.sample_steps, vis)

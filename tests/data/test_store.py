@@ -99,24 +99,18 @@ def test_a_fetch_leaves_alone_what_another_run_is_encoding(tmp_path: Path):
     """Both finish: the one that encodes with its own files, the other with what it then finds."""
     url = f"file://{tmp_path}/store"
     here = cached(tmp_path / "here", url)
+    shutil.move(tmp_path / "store", tmp_path / "later")
     fetched = []
 
-    def meanwhile(frames: torch.Tensor) -> torch.Tensor:
+    def encode(frames: torch.Tensor) -> torch.Tensor:
+        """Meanwhile another machine has filled the store, and another run here looks there."""
         if not fetched:
+            shutil.move(tmp_path / "later", tmp_path / "store")
             (key,) = (tmp_path / "there").glob("*.lock")
             fetched.append(store.fetch(key.with_suffix(""), url, FileLock(key)))
         return Pixels().encode(frames)
 
-    shutil.move(tmp_path / "store", tmp_path / "hidden")  # another machine fills it while this one encodes
-    there = tmp_path / "there"
-    episodes, models = read_sources(SAMPLE), [Pixels(), ZeroContext(4)]
-
-    def encode(frames: torch.Tensor) -> torch.Tensor:
-        if (tmp_path / "hidden").exists():
-            shutil.move(tmp_path / "hidden", tmp_path / "store")
-        return meanwhile(frames)
-
-    found = cache_frames(episodes, encode, models[1], models, there, shared=url)
+    found = cached(tmp_path / "there", url, encode)
     assert fetched == [False] and np.array_equal(found.latents, here.latents)
 
 
