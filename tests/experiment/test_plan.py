@@ -359,6 +359,26 @@ def test_collected_rollouts_come_first_and_are_checked_and_all_that_trains_reads
     assert not set(keys(found, "evaluate_policy").values()) & set(keys(other, "evaluate_policy").values())
 
 
+def test_stage_one_may_see_rollouts_whose_actions_no_policy_is_shown(tmp_path: Path):
+    whole = {**ROLLOUTS, "set": {"demos": 9}}
+    alike = planned(tmp_path, rollouts=whole)
+    found = planned(tmp_path, rollouts=ROLLOUTS, video_rollouts=whole)
+    part = found.steps["rollouts"].product
+    all_of_it = found.steps["video rollouts"].product
+    assert part != all_of_it == alike.steps["rollouts"].product
+    for name, step in found.steps.items():
+        if step.stage in ("train_video", "train_policy"):
+            seen = step.words[step.words.index("--data.rollouts") + 1]
+            assert seen == str(all_of_it if step.stage == "train_video" else part), name
+    # the same stage one, wherever its rollouts are declared, and policies of their own
+    assert keys(found, "train_video") == keys(alike, "train_video")
+    assert not set(keys(found, "train_policy").values()) & set(keys(alike, "train_policy").values())
+    two_stage = next(cell for cell in found.cells if cell.recipe == "two_stage")
+    assert two_stage.steps[:3] == ("rollouts", "video rollouts", "video")
+    joint = next(cell for cell in found.cells if cell.recipe == "joint")
+    assert "video rollouts" not in joint.steps
+
+
 def test_a_given_policy_is_only_evaluated(tmp_path: Path):
     policy = "checkpoints/pocket_two_stage"
     found = planned(tmp_path, cells={"given": {"policy": policy}})

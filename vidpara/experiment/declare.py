@@ -19,7 +19,7 @@ EVALUATION = "evaluate."
 class Recipe:
     """YAML files and flags of one stage.
 
-    `overlays` follow the files, a training's in the place of the experiment's; those of `rollouts` and `evaluate`, of
+    `overlays` follow the files, a training's in the place of the experiment's; those of rollouts and `evaluate`, of
     which the experiment's say nothing, hold at every size. `at` has flags for a size, which is named like its overlay:
     they hold where that overlay is used (`pocket` with configs/pocket.yaml) and win over `set`.
     """
@@ -52,7 +52,9 @@ class Experiment:
     """An experiment file. `overlays` follow every training's own files and say its size; `set` and `sweep` are common
     to all trained cells, whose own settings win.
 
-    With `rollouts` the demonstrations are collected first, otherwise those that the configurations name are used.
+    With `rollouts` the demonstrations are collected first, otherwise those that the configurations name are used. Stage
+    one sees those of `video_rollouts`, if there are any, in the place of its policies': more of the world, say, than
+    they are shown actions of.
     `tests` are evaluations, by name: flags that each adds to `evaluate`; every policy takes all of them. `compare`
     names pairs for McNemar's test: two cells as the results call them, or two of `cells`, for every combination of
     swept values and tests that both have. `title`, `notes` and `pictures` are for the page. In a file `policies` may
@@ -63,6 +65,7 @@ class Experiment:
     cells: Mapping[str, CellRecipe]
     evaluate: Recipe
     rollouts: Recipe = field(default_factory=Recipe)
+    video_rollouts: Recipe = field(default_factory=Recipe)
     video: Recipe = field(default_factory=Recipe)
     overlays: tuple[str, ...] = ()
     set: Mapping[str, Any] = field(default_factory=dict)
@@ -100,7 +103,7 @@ def read(path: Path) -> Experiment:
     cells = _mapping(tree["cells"], path, "cells")
     if chosen := _words(tree.pop("policies", None) or (), path, "policies"):
         tree |= _only(chosen, cells, tree["compare"], path)
-    for key in ("evaluate", "rollouts", "video"):
+    for key in ("evaluate", "rollouts", "video_rollouts", "video"):
         tree[key] = _recipe(Recipe, tree.get(key, {}), path, key)
     tree["cells"] = {
         name: _recipe(CellRecipe, value, path, f"cells.{name}") for name, value in tree["cells"].items()
@@ -131,6 +134,7 @@ def resized(experiment: Experiment, overlays: tuple[str, ...]) -> Experiment:
     recipes: dict[str, Recipe] = {
         **{f"cells.{name}": cell for name, cell in experiment.cells.items()},
         "video": experiment.video, "rollouts": experiment.rollouts, "evaluate": experiment.evaluate,
+        "video_rollouts": experiment.video_rollouts,
     }  # fmt: skip
     for name, recipe in recipes.items():
         if recipe.at and not {Path(overlay).stem for overlay in overlays} & recipe.at.keys():

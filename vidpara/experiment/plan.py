@@ -138,8 +138,8 @@ class _Planner:
         self._loaded: dict[tuple[str, ...], Any] = {}
         self._videos: dict[str, str] = {}
         self.collected: Step | None = None
-        if experiment.rollouts.files:
-            self.collected = self._collection()
+        self.collected = self._collection("rollouts", experiment.rollouts)
+        self.filmed = self._collection("video rollouts", experiment.video_rollouts) or self.collected
 
     def cell(
         self, name: str, base: str, recipe: CellRecipe, swept: Mapping[str, Any], test: str
@@ -172,15 +172,23 @@ class _Planner:
         one (`video_run`).
         """
         before = [self.collected] if self.collected else []
-        words = (*recipe.files, *self._overlays(recipe), *cli.flags(settings), *self._rollouts())
+        filmed = [self.filmed] if self.filmed else []
+        words = (*recipe.files, *self._overlays(recipe), *cli.flags(settings), *_rollouts(before))
         if self._load("train_policy", words, name).video_run is not None and "video_run" not in settings:
-            before.append(self._video(name, words, settings, before))
-        return [*before, self._run(name, "train_policy", words, before, "workspace.json")]
+            video = self._video(name, words, settings, filmed)
+            policy = self._policy(name, words, [*before, video])
+            return [*dict.fromkeys([*before, *filmed]), video, policy]
+        return [*before, self._policy(name, words, before)]
+
+    def _policy(self, name: str, words: tuple[str, ...], needs: Sequence[Step]) -> Step:
+        return self._run(name, "train_policy", words, needs, "workspace.json")
 
     def _video(
-        self, policy: str, its_words: Sequence[str], settings: Mapping[str, Any], before: Sequence[Step]
+        self, policy: str, its_words: Sequence[str], settings: Mapping[str, Any], filmed: Sequence[Step]
     ) -> Step:
-        """Stage one on the data of its policy, unless it says otherwise, and with the policy's seed and sizes."""
+        """Stage one on what was `filmed` for it, or on the data of its policy, unless it says otherwise, and with the
+        policy's seed and sizes.
+        """
         recipe = self.experiment.video
         overlays = self._overlays(recipe)
         shown = {
@@ -188,13 +196,13 @@ class _Planner:
         }
         shared = {key: value for key, value in settings.items() if key in SEEN + BUILT}
         flags = cli.flags({**shown, **recipe.flags(overlays), **shared})
-        words = (*recipe.files, *overlays, *flags, *self._rollouts())
+        words = (*recipe.files, *overlays, *flags, *_rollouts(filmed))
         name = f"video{_suffix({key: shared[key] for key in shared if key in BUILT and shared[key]})}"
         self._agree(policy, its_words, words)
-        key = self._key("train_video", words, name, before)
+        key = self._key("train_video", words, name, filmed)
         if self._videos.setdefault(name, key) != key:
             name = f"{name}-{key[:4]}"  # the same size on other data
-        return self._run(name, "train_video", words, before, "autoencoder")
+        return self._run(name, "train_video", words, filmed, "autoencoder")
 
     def _agree(self, policy: str, its_words: Sequence[str], video_words: Sequence[str]) -> None:
         """A policy refuses a stage one of other clips, but only once that is trained."""
@@ -228,35 +236,32 @@ class _Planner:
         log = Path(f"{folder}.log")  # with_suffix would cut a swept 0.5 off
         return Step(label, stage, words, key, tuple(step.name for step in needs), folder / last, log)
 
-    def _collection(self) -> Step:
-        recipe = self.experiment.rollouts
+    def _collection(self, name: str, recipe: Recipe) -> Step | None:
+        if not recipe.files:
+            return None
         words = (*recipe.files, *recipe.overlays, *cli.flags(recipe.flags(self._sizes(recipe))))
-        key = self._key("collect_rollouts", words, "rollouts", [])
+        key = self._key("collect_rollouts", words, name, [])
         file = self.experiment.data / f"{Path(recipe.files[0]).stem}-{key}.hdf5"
         words = (*words, "--output", str(file))
-        return Step(
-            "rollouts", "collect_rollouts", words, key, (), file, file.with_suffix(".log"), whole=True
-        )
+        return Step(name, "collect_rollouts", words, key, (), file, file.with_suffix(".log"), whole=True)
 
     def check(self, collected: Step) -> Step:
         """The pictures that tell whether the collected numbers and pixels agree."""
         folder = self.experiment.runs / collected.key / "check"
-        words = (*self._rollouts(), "--output", str(folder))
+        words = (*_rollouts([collected]), "--output", str(folder))
         self._load("check_data", words, "check")
         return Step(
             "check", "check_data", words, collected.key, (collected.name,), folder / PASSED,
             folder.with_suffix(".log"),
         )  # fmt: skip
 
-    def _rollouts(self) -> tuple[str, ...]:
-        return ("--data.rollouts", str(self.collected.product)) if self.collected else ()
-
     def _key(
         self, stage: str, words: Sequence[str], name: str, needs: Sequence[Step], content: str = ""
     ) -> str:
         config = self._load(stage, words, name)
         given = stage == "train_policy" and not any(step.stage == "train_video" for step in needs)
-        contents = keys.contents(config, collected=self.collected is not None, given=given)
+        collected = self.collected is not None or any(step.stage == "collect_rollouts" for step in needs)
+        contents = keys.contents(config, collected=collected, given=given)
         return keys.key(stage, config, [step.key for step in needs], [*contents, content])
 
     def _load(self, stage: str, words: Sequence[str], name: str) -> Any:
@@ -268,6 +273,10 @@ class _Planner:
             except UserError as error:
                 raise UserError(f"{name}: {error}") from error
         return self._loaded[stage, *words]
+
+
+def _rollouts(collected: Sequence[Step]) -> tuple[str, ...]:
+    return ("--data.rollouts", *(str(step.product) for step in collected)) if collected else ()
 
 
 def _product(sweep: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, Any]]:
