@@ -26,7 +26,9 @@ PROGRAMS = {
         export SLURM_JOB_ID=$id SLURM_NTASKS=1 SLURM_JOB_NUM_NODES=1 SLURM_NODEID=0 SLURM_PROCID=0 SLURM_LOCALID=0
         echo RUNNING > "$JOBS/$id"
         script="${!#}"
-        setsid bash -c 'bash "$1" && echo COMPLETED > "$2" || echo FAILED > "$2"' _ "$script" "$JOBS/$id" &> /dev/null &
+        # the last state is there at once: `sacct` may look at any time, and what it finds empty would be over
+        setsid bash -c 'bash "$1" && s=COMPLETED || s=FAILED; echo $s > "$2" && mv "$2" "$3"' \
+            _ "$script" "$(mktemp -p "${JOBS%/*}")" "$JOBS/$id" &> /dev/null &
         echo "Submitted batch job $id"
     """,
     # Runs the command behind its flags.
