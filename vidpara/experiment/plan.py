@@ -137,7 +137,6 @@ class _Planner:
         self.experiment = experiment
         self._loaded: dict[tuple[str, ...], Any] = {}
         self._videos: dict[str, str] = {}
-        self.collected: Step | None = None
         self.collected = self._collection("rollouts", experiment.rollouts)
         self.filmed = self._collection("video rollouts", experiment.video_rollouts) or self.collected
 
@@ -260,7 +259,7 @@ class _Planner:
     ) -> str:
         config = self._load(stage, words, name)
         given = stage == "train_policy" and not any(step.stage == "train_video" for step in needs)
-        collected = self.collected is not None or any(step.stage == "collect_rollouts" for step in needs)
+        collected = any(step.stage == "collect_rollouts" for step in needs)
         contents = keys.contents(config, collected=collected, given=given)
         return keys.key(stage, config, [step.key for step in needs], [*contents, content])
 
