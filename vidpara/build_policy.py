@@ -38,6 +38,11 @@ def build_head(config: HeadConfig, channels: int, steps: int, space: Workspace) 
         raise UserError(
             f"policy.head.state_noise {config.state_noise} is a standard deviation in metres; give 0 or more"
         )
+    if config.coordinates == "image" and config.kind != "global_regression":
+        raise UserError(
+            "policy.head.coordinates image is global regression's: the pixel head answers in pixels anyway, ACT in the "
+            "workspace box; leave it out, or set --policy.head.kind global_regression"
+        )
     match config.kind:
         case "pixel":
             from vidpara.heads.pixel import PixelHead

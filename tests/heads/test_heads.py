@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from vidpara.build_policy import build_head
+from vidpara.cli import UserError
 from vidpara.config import ACTConfig, HeadConfig
 from vidpara.geometry.bins import Bins
 from vidpara.geometry.camera import project
@@ -57,16 +58,58 @@ def fit(head, features, start, actions, steps=250):
     return head.eval()
 
 
-@pytest.mark.parametrize("kind", ["pixel", "global_regression"])
+IN_IMAGE = {"kind": "global_regression", "coordinates": "image"}
+HEADS = pytest.mark.parametrize("kind", [{"kind": "pixel"}, {"kind": "global_regression"}, IN_IMAGE])
+
+
+@HEADS
 def test_a_head_overfits_a_batch_and_acts_on_it(kind):
     features, start, actions = example()
-    config = HeadConfig(kind=kind, grid=(24, 32), height_bins=16, width=32, rotation_bins=64)
+    config = HeadConfig(**kind, grid=(24, 32), height_bins=16, width=32, rotation_bins=64)
     head = fit(build_head(config, CHANNELS, A, SPACE), features, start, actions)
     with torch.no_grad():
         chunk = head.act(features, start, camera())
     assert (chunk.position - actions.position).norm(dim=-1).max() < 0.01
     assert (chunk.gripper.round() == actions.gripper).all()
     assert angle_between(chunk.rotation, actions.rotation).max() < 0.15  # half a bin on each of three axes
+
+
+def test_coordinates_in_the_image_move_with_the_camera_and_those_in_the_world_do_not():
+    features, start, _ = example()
+    aside = torch.zeros(4, 4)
+    aside[1, 3] = 0.1  # metres
+    moved = camera()._replace(world_from_camera=camera().world_from_camera + aside)
+    for kind, along in (({"kind": "global_regression"}, 0.0), (IN_IMAGE, 0.1)):
+        head = build_head(HeadConfig(**kind, width=32), CHANNELS, A, SPACE).eval()
+        with torch.no_grad():
+            before, after = (head.act(features, start, seen).position for seen in (camera(), moved))
+        shift = torch.tensor([0.0, along, 0.0]).expand(B, A, 3)
+        torch.testing.assert_close(after - before, shift, atol=1e-5, rtol=0)
+
+
+def test_coordinates_in_the_image_and_points_are_inverse_to_each_other():
+    _, start, actions = example()
+    head = build_head(HeadConfig(**IN_IMAGE), CHANNELS, A, SPACE)
+    found = head.coordinates(actions)
+    assert (found > 0).all() and (found < 1).all()
+    torch.testing.assert_close(head.located(found, start, camera()), actions.position, atol=1e-5, rtol=0)
+
+
+def test_a_regressed_pixel_above_the_horizon_is_no_point_and_the_hand_stays():
+    _, start, actions = example()
+    head = build_head(HeadConfig(**IN_IMAGE), CHANNELS, A, SPACE)
+    found = head.coordinates(actions)
+    found[0, 1] = torch.tensor([0.5, 0.0, 0.5])  # the picture's upper edge: a camera this low sees past the table
+    low = camera(1.25)
+    point = head.located(found, start, low)
+    torch.testing.assert_close(point[0, 1], start.position[0], atol=1e-5, rtol=0)
+    assert (point[0, 2] - start.position[0]).norm() > 1e-3
+
+
+@pytest.mark.parametrize("kind", ["pixel", "act"])
+def test_only_regression_can_be_asked_for_coordinates_in_the_image(kind):
+    with pytest.raises(UserError, match=r"coordinates image is global regression's"):
+        build_head(HeadConfig(kind=kind, coordinates="image"), CHANNELS, A, SPACE)
 
 
 def test_above_the_horizon_there_is_nothing_to_reach_for():
@@ -130,10 +173,10 @@ def test_cells_and_pixels_are_inverse_and_respect_the_aspect():
     )  # centre of the first 4 x 4 cell
 
 
-@pytest.mark.parametrize("kind", ["pixel", "global_regression"])
+@HEADS
 def test_invalid_steps_do_not_count(kind):
     features, start, actions = example()
-    head = build_head(HeadConfig(kind=kind, grid=(24, 32), width=32), CHANNELS, A, SPACE)
+    head = build_head(HeadConfig(**kind, grid=(24, 32), width=32), CHANNELS, A, SPACE)
     valid = actions.valid.clone()
     valid[:, -1] = False
     wrong = actions._replace(valid=valid, pixel=actions.pixel.clone(), position=actions.position.clone())

@@ -126,6 +126,9 @@ class HeadConfig:
     state_noise: float = 0.0
     """Standard deviation (metres, each axis) of noise on the position that the baselines' heads are told, in training
     only: a position that is not exact is not worth copying."""
+    coordinates: Literal["world", "image"] = "world"
+    """What global regression answers in: the workspace box, or what the pixel head answers in, a pixel and a height,
+    which the camera lifts to a point."""
     act: ACTConfig = field(default_factory=ACTConfig)
 
 
