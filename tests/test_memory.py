@@ -113,7 +113,7 @@ def test_sharding_divides_what_is_kept_for_each_weight_and_gathers_layers():
     assert "fsdp2" not in memory.report(muon, 4)  # the trainer refuses it
 
 
-@pytest.mark.parametrize("variant", ["dinov3_para", "dinov3_regression", "act"])
+@pytest.mark.parametrize("variant", ["dinov3_para", "dinov3_regression", "dinov3_image_regression", "act"])
 def test_image_policies_are_planned_as_they_are(variant: str):
     files = [f"configs/policy/{variant}.yaml", "configs/pocket.yaml"]
     config = load(TrainPolicyConfig, [*files, *FLAGS])
