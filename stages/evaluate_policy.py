@@ -7,6 +7,7 @@ The same command goes on where a stopped one ended, and adds videos to a finishe
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,7 +24,7 @@ from vidpara.evaluation import protocol, results
 from vidpara.evaluation.evaluators import ActionErrors
 from vidpara.policy import Policy
 from vidpara.run_config import read_config
-from vidpara.run_folder import load_policy
+from vidpara.run_folder import load_policy, read_workspace
 
 
 def main(config: EvaluateConfig, words: list[str]) -> None:
@@ -35,7 +36,9 @@ def main(config: EvaluateConfig, words: list[str]) -> None:
             f"controller.rotation predicted, but {config.policy} was trained without a rotation loss: leave it at "
             "zero, or train with --loss.rotation 1"
         )
-    for difference in differences(config, read_config(config.policy).data):
+    for difference in differences(
+        config, read_config(config.policy).data, read_workspace(config.policy).rate
+    ):
         print(f"note: {difference}", file=sys.stderr)
     if config.precision == "bf16":
         policy.halve()
@@ -46,15 +49,16 @@ def main(config: EvaluateConfig, words: list[str]) -> None:
     print(f"{results.summary(found)} -> {config.output}")
 
 
-def differences(config: EvaluateConfig, trained: DataConfig) -> Iterator[str]:
-    """What this evaluation does unlike the policy's training, and may be meant so."""
-    apart = trained.clip.stride * CONTROL_RATE / (trained.fps or CONTROL_RATE)
-    steps = config.controller.steps_per_point
-    if apart != steps:
+def differences(config: EvaluateConfig, trained: DataConfig, rate: float) -> Iterator[str]:
+    """What this evaluation does unlike the policy's training, on episodes of `rate` moments a second, and may be meant
+    so.
+    """
+    apart, steps = trained.clip.stride * CONTROL_RATE / rate, config.controller.steps_per_point
+    if not math.isclose(apart, steps, rel_tol=0.02):  # cameras' clocks are not exact
         yield (
-            f"the policy's points are {apart:g} control steps apart (data.clip.stride, data.fps), "
-            f"controller.steps_per_point is {steps}: the hand moves {apart / steps:.2g} times as fast as in the "
-            "demonstrations"
+            f"the policy's points are {apart:.3g} control steps apart (data.clip.stride, on {rate:.3g} moments a "
+            f"second), controller.steps_per_point is {steps}: the hand moves {apart / steps:.2g} times as fast as in "
+            "the demonstrations"
         )
     if isinstance(trained.camera, str) and trained.camera != config.scene.camera:
         yield f"the policy was trained on camera {trained.camera}, scene.camera is {config.scene.camera}"

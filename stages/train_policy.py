@@ -7,15 +7,14 @@ import torch
 
 from vidpara import memory
 from vidpara.build_data import build_data
-from vidpara.build_policy import build_policy, build_reader, from_video_run
+from vidpara.build_policy import as_told, build_policy, build_reader, from_video_run
 from vidpara.cli import dump, main
 from vidpara.config import TrainPolicyConfig
 from vidpara.data.sources import read_sources
 from vidpara.data.split import workspace
 from vidpara.evaluation.evaluators import ActionErrors, ImaginedPlans, Strips
 from vidpara.hub import prepare_push, push
-from vidpara.policy import Policy
-from vidpara.run_folder import PRODUCTS, save_card, save_policy
+from vidpara.run_folder import PRODUCTS, as_begun, keep_fitted, save_policy
 from vidpara.training.optimizer import ParamGroup
 from vidpara.training.processes import launched, processes
 from vidpara.training.sharding import check_launch
@@ -27,29 +26,24 @@ def run(config: TrainPolicyConfig, argv: list[str]) -> None:
     if config.plan:
         print(memory.report(config, config.plan))
         return
+    config = as_told(config)
     check_launch(config.trainer, config.optimizer)
-    state = processes()
+    team = processes()
     prepare_push(config.hub)
     torch.manual_seed(config.trainer.seed)  # of new weights: the same on every process
     episodes = read_sources(config.data)
-    initial = from_video_run(config)
+    initial = as_begun(from_video_run(config))
     autoencoder = build_reader(initial, episodes)
     space = workspace(episodes, config.data.workspace)
-    policy = build_policy(initial, autoencoder, space, not all(episode.labelled for episode in episodes))
-    data = build_data(
-        config, episodes, autoencoder, policy.image_encoder, state, policy.acting, labelled=True
-    )
+    policy = build_policy(initial, autoencoder, space, episodes)
+    data = build_data(config, episodes, autoencoder, policy.image_encoder, team, policy.acting, labelled=True)
 
-    def save(trained: Policy) -> None:
-        save_policy(config.run, trained, space)
-        save_card(config.run, config)
-
+    # of whole clips; what a policy on an image is trained on has their first frames alone
     evaluators = [ActionErrors(data.validation), Strips(data.training, data.validation, config.run / "vis")]
     if config.policy.kind == "video":
         evaluators.append(ImaginedPlans(data.validation, config.sample_steps, config.run / "vis"))
     else:
         data = data.of_the_present()
-    backbone, head = list(policy.backbone.parameters()), list(policy.head.parameters())
     train(
         policy,
         data.training,
@@ -58,8 +52,10 @@ def run(config: TrainPolicyConfig, argv: list[str]) -> None:
         optimizer=config.optimizer,
         weights=config.loss,
         groups=[
-            ParamGroup("backbone", backbone, config.optimizer.of_backbone, hidden=True),
-            ParamGroup("head", head, config.optimizer.lr),
+            ParamGroup(
+                "backbone", [*policy.backbone.parameters()], config.optimizer.of_backbone, hidden=True
+            ),
+            ParamGroup("head", [*policy.head.parameters()], config.optimizer.lr),
         ],
         layers=policy.units(),
         shares=data.shares,
@@ -69,10 +65,11 @@ def run(config: TrainPolicyConfig, argv: list[str]) -> None:
         argv=argv,
         defaults=dump(TrainPolicyConfig()),
         evaluators=evaluators,
-        save=save,
+        begin=lambda: keep_fitted(initial, autoencoder),
+        save=lambda trained: save_policy(config.run, trained, space, config),
         products=PRODUCTS,
     )
-    if state.is_main_process and config.hub.push:
+    if team.is_main_process and config.hub.push:
         print(push(config.run, config.hub.push, config.hub.private))
 
 

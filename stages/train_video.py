@@ -15,7 +15,7 @@ from vidpara.evaluation.evaluators import GeneratedClips
 from vidpara.hub import prepare_push, push
 from vidpara.models.checkpointing import layers
 from vidpara.models.svd import VideoModel
-from vidpara.run_folder import PRODUCTS, save_card, save_video
+from vidpara.run_folder import PRODUCTS, as_begun, keep_fitted, save_card, save_video
 from vidpara.training.optimizer import ParamGroup
 from vidpara.training.processes import launched, processes
 from vidpara.training.sharding import check_launch
@@ -32,7 +32,8 @@ def run(config: TrainVideoConfig, argv: list[str]) -> None:
     prepare_push(config.hub)
     torch.manual_seed(config.trainer.seed)  # of new weights: the same on every process
     episodes = read_sources(config.data)
-    autoencoder = build.build_autoencoder(config.autoencoder, episodes)
+    initial = as_begun(config)
+    autoencoder = build.build_autoencoder(initial.autoencoder, episodes)
     frames = config.data.clip.frames
     model = build.build_video_model(config.unet, config.diffusion, autoencoder, frames)
     image_encoder = build.build_image_encoder(config.image_encoder, model.unet.config.cross_attention_dim)
@@ -61,6 +62,7 @@ def run(config: TrainVideoConfig, argv: list[str]) -> None:
         argv=argv,
         defaults=dump(TrainVideoConfig()),
         evaluators=[generated] if config.samples else [],
+        begin=lambda: keep_fitted(initial, autoencoder),
         save=save,
         products=PRODUCTS,
     )

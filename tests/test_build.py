@@ -12,7 +12,7 @@ import torch
 from diffusers import AutoencoderKLTemporalDecoder
 
 from vidpara.build import build_autoencoder, build_image_encoder, build_unet, build_vit
-from vidpara.build_policy import build_policy, build_reader, from_video_run
+from vidpara.build_policy import as_told, build_policy, build_reader, from_video_run
 from vidpara.cli import UserError, dump
 from vidpara.config import (
     ACTConfig,
@@ -28,7 +28,7 @@ from vidpara.config import (
 from vidpara.models.autoencoder import PatchPCA
 from vidpara.models.dinov3 import random_vit
 from vidpara.models.svd import random_unet
-from vidpara.run_folder import load_policy, save_policy
+from vidpara.run_folder import as_begun, keep_fitted, load_policy, save_policy
 from vidpara.types import Observation, Workspace
 
 SMALL = UNetConfig(channels=(32, 64), attention=(False, True), context_dim=16)
@@ -170,3 +170,38 @@ def test_a_vit_that_cannot_be_is_refused_before_any_frame_is_read(vit: ViTConfig
     config = TrainPolicyConfig(policy=PolicyConfig(kind="image"), vit=vit)
     with pytest.raises(UserError, match=match):
         build_policy(config, build_reader(config), SPACE)
+
+
+@pytest.mark.parametrize(
+    ("head", "shift"),
+    [
+        (HeadConfig(), 4),
+        (HeadConfig("global_regression", coordinates="image"), 4),
+        (HeadConfig("global_regression"), 0),
+        (HeadConfig("act"), 0),
+    ],
+    ids=["pixel", "image", "world", "act"],
+)
+def test_only_a_head_that_is_told_the_camera_sees_shifted_images(head, shift, capsys):
+    config = TrainPolicyConfig(data=DataConfig(shift=4), policy=PolicyConfig(head=head))
+    assert as_told(config).data.shift == shift
+    said = capsys.readouterr().err
+    assert (said == "") == (shift == 4) and ("data.shift 4 is left out" in said) == (shift == 0)
+    assert as_told(replace(config, data=DataConfig(shift=0))).data.shift == 0 and not capsys.readouterr().err
+
+
+def test_a_run_goes_on_with_the_autoencoder_that_it_began_with(tmp_path):
+    """Fitted anew on another processor, or on pictures that have changed, it would give other latents."""
+    config = TrainPolicyConfig(run=tmp_path, autoencoder=AutoencoderConfig(patch=4, channels=8))
+    pictures = torch.rand(8, 3, 16, 16)
+    first = PatchPCA.fit(pictures, config.autoencoder)
+    keep_fitted(config, first)
+    assert as_begun(config) == config  # no checkpoint: it begins anew
+    (tmp_path / "checkpoint-00000002").mkdir()
+    (tmp_path / "checkpoint-00000002/state.json").write_text("{}")
+    again = build_autoencoder(as_begun(config).autoencoder)
+    for name, value in first.state_dict().items():
+        assert torch.equal(again.state_dict()[name], value)
+    other = PatchPCA.fit(pictures.square(), config.autoencoder)
+    keep_fitted(as_begun(config), other)  # what was loaded is not written again
+    assert torch.equal(build_autoencoder(as_begun(config).autoencoder).basis, first.basis)

@@ -92,6 +92,8 @@ def test_a_stage_one_run_is_exported_in_half_and_serves_as_before(video_run, tmp
         sum(file.stat().st_size for file in run.glob("unet/*.safetensors")) for run in (exported, video_run)
     )
     assert size < 0.6 * before
+    with pytest.raises(UserError, match="exists; choose another --output"):
+        stage("export_policy", ExportConfig, ["--run", str(video_run), "--output", str(video_run)])
     whole, ours = (next(load_video(run)[0].parameters()) for run in (video_run, exported))
     assert ours.dtype == torch.float32 and torch.equal(ours, whole.half().float())
     with pytest.raises(UserError, match="is not a finished video run"):

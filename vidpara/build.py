@@ -118,7 +118,7 @@ def build_unet(config: UNetConfig, latent_channels: int, frames: int) -> UNetSpa
     if config.weights:
         # After the adapters, which freeze all: what is added reads the present frame and begins at zero.
         for change in adapt(unet, 2 * latent_channels, frames):
-            _say(f"{config.weights}: {change}")
+            say(f"{config.weights}: {change}")
     if config.single_token:
         use_single_token(unet)  # after the adapters, some of which have no effect then
     if config.channels_last:
@@ -162,7 +162,7 @@ def build_vit(config: ViTConfig) -> DINOv3ViTModel:
     return vit
 
 
-def _say(line: str) -> None:
+def say(line: str) -> None:
     """Tell the user something, once in a distributed launch."""
     if os.environ.get("RANK", "0") == "0":
         print(line, file=sys.stderr)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 
 from vidpara import cli
-from vidpara.build import build_autoencoder, build_image_encoder, build_video_model, build_vit
+from vidpara.build import build_autoencoder, build_image_encoder, build_video_model, build_vit, say
 from vidpara.cli import UserError
 from vidpara.config import (
     AutoencoderConfig,
@@ -68,17 +68,35 @@ def build_head(config: HeadConfig, channels: int, steps: int, space: Workspace) 
             return ACTHead(channels, steps, config, space)
 
 
-def build_policy(
-    config: TrainPolicyConfig, autoencoder: Autoencoder, space: Workspace, videos: bool = False
-) -> Policy:
-    """The backbone axis, and the head on it, from the weights that the configuration names.
+def as_told(config: TrainPolicyConfig) -> TrainPolicyConfig:
+    """The configuration without shifted images for a head that answers in the world and is not told the camera: a shift
+    moves the camera, so that the same picture would have many answers.
+    """
+    head = config.policy.head
+    if not config.data.shift or head.kind == "pixel" or head.coordinates == "image":
+        return config
+    say(
+        f"note: data.shift {config.data.shift} is left out: it moves the camera, which policy.head.kind {head.kind} is "
+        "not told"
+    )
+    return replace(config, data=replace(config.data, shift=0))
 
-    `videos` says that some of the training data have no actions.
+
+def build_policy(
+    config: TrainPolicyConfig, autoencoder: Autoencoder, space: Workspace, episodes: Sequence[Episode] = ()
+) -> Policy:
+    """The backbone axis, and the head on it, from the weights that the configuration names, for these episodes.
 
     Raises:
-        UserError: settings that contradict one another.
+        UserError: settings that contradict one another, or that ask for what the episodes do not have.
     """
     policy = config.policy
+    videos = not all(episode.labelled for episode in episodes)
+    if config.loss.rotation > 0 and episodes and not any(episode.has_rotation for episode in episodes):
+        raise UserError(
+            f"loss.rotation {config.loss.rotation:g}, but no episode has a rotation of the hand (--data.lerobot."
+            "rotation names its column); leave it at 0"
+        )
     if (config.data.unlabelled or videos) and not policy.trains_video:
         raise UserError(
             f"{'data.rollouts' if videos else 'data.unlabelled'} gives videos without actions, but this policy has no "

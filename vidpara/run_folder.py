@@ -13,7 +13,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from safetensors.torch import save_file
 from torch import nn
@@ -25,7 +25,7 @@ from vidpara.cli import UserError
 from vidpara.config import AutoencoderConfig, TrainPolicyConfig, TrainVideoConfig
 from vidpara.files import beside, write_atomically
 from vidpara.model_card import model_card
-from vidpara.models.autoencoder import Autoencoder, SVDAutoencoder
+from vidpara.models.autoencoder import Autoencoder, PatchPCA, SVDAutoencoder
 from vidpara.models.diffusion import scheduler
 from vidpara.models.image_encoder import CLIPContext
 from vidpara.models.lora import merge_lora
@@ -33,12 +33,32 @@ from vidpara.models.svd import VideoModel
 from vidpara.models.weight_files import read_tensors
 from vidpara.policy import Policy
 from vidpara.run_config import read_config
+from vidpara.training import checkpoint
 from vidpara.types import Workspace
 
 BACKBONES = {"video": "unet", "image": "vit"}
 """Folder of the backbone's weights."""
 PRODUCTS = ("autoencoder", "head.safetensors", "workspace.json")
 """What says that a run is finished: the first after stage one, all of them after stage two."""
+Stage = TypeVar("Stage", TrainPolicyConfig, TrainVideoConfig)
+FITTED = "checkpoint-autoencoder"
+"""The autoencoder that a run began with, beside its checkpoints."""
+
+
+def as_begun(config: Stage) -> Stage:
+    """The configuration with the autoencoder that its run began with, if there is a checkpoint to go on from: fitted
+    anew, on another processor or on pictures that have changed since, it would give other latents.
+    """
+    fitted = config.run / FITTED
+    if checkpoint.latest(config.run) is None or not fitted.is_dir():
+        return config
+    return replace(config, autoencoder=replace(config.autoencoder, weights=str(fitted)))
+
+
+def keep_fitted(config: TrainPolicyConfig | TrainVideoConfig, autoencoder: Autoencoder) -> None:
+    """Keep an autoencoder that was fitted for this run, for `as_begun`."""
+    if isinstance(autoencoder, PatchPCA) and config.autoencoder.weights is None:
+        _put(config.run / FITTED, autoencoder.save)
 
 
 def save_video(run: Path, model: VideoModel, autoencoder: Autoencoder, image_encoder: nn.Module) -> None:
@@ -89,8 +109,8 @@ def save_card(run: Path, config: TrainPolicyConfig | TrainVideoConfig) -> None:
     (run / "README.md").write_text(text)
 
 
-def save_policy(run: Path, policy: Policy, space: Workspace) -> None:
-    """Stage two's result: the backbone, the head and what the head knows of the data."""
+def save_policy(run: Path, policy: Policy, space: Workspace, config: TrainPolicyConfig | None = None) -> None:
+    """Stage two's result: the backbone, the head and what the head knows of the data; with `config` the card, too."""
     if isinstance(policy.backbone, VideoModel):
         save_video(run, policy.backbone, policy.autoencoder, policy.image_encoder)
     else:
@@ -98,6 +118,8 @@ def save_policy(run: Path, policy: Policy, space: Workspace) -> None:
         _put(run / "autoencoder", policy.autoencoder.save)
     save_file({k: v.contiguous() for k, v in policy.head.state_dict().items()}, run / "head.safetensors")
     write_atomically(run / "workspace.json", json.dumps(space._asdict()).encode())
+    if config:
+        save_card(run, config)
 
 
 def load_policy(run: Path, denoising_steps: int = 0) -> Policy:
@@ -169,4 +191,5 @@ def _complete(run: Path, *names: str, stage: str = "train_policy") -> None:
 def read_workspace(run: Path) -> Workspace:
     """What the head of a finished run knows of the data."""
     stored = json.loads((run / "workspace.json").read_text())
-    return Workspace(*(tuple(map(tuple, v)) if k == "home" else tuple(v) for k, v in stored.items()))
+    rate = {"rate": stored.pop("rate")} if "rate" in stored else {}  # runs of older versions have none
+    return Workspace(*(tuple(map(tuple, v)) if k == "home" else tuple(v) for k, v in stored.items()), **rate)

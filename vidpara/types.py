@@ -91,13 +91,15 @@ class Features(NamedTuple):
 class Workspace(NamedTuple):
     """What the heads must know of the data, saved with every run: image size, and the range of the actions (metres).
 
-    `home` is the gripper's rotation at the start of an episode; rotations are predicted relative to it.
+    `home` is the gripper's rotation at the start of an episode; rotations are predicted relative to it. `rate` is the
+    episodes' moments a second, 20 in LIBERO: what the time between two points is told by.
     """
 
     image_size: tuple[int, int]
     low: tuple[float, float, float]
     high: tuple[float, float, float]
     home: tuple[tuple[float, float, float], ...]
+    rate: float = 20.0
 
 
 class Observation(NamedTuple):
@@ -119,7 +121,16 @@ class Observation(NamedTuple):
         """That of one robot, as a batch of one, from arrays of any precision: `h w 3`, `3 3`, `4 4`, `3`, one number.
 
         The intrinsics are those of the image as it is given, whatever its size; lengths are in metres.
+
+        Raises:
+            ValueError: the image is not uint8 of shape `h w 3`.
         """
+        image = np.asarray(image)
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+            raise ValueError(
+                f"the image is {image.dtype} of shape {image.shape}, expected uint8 of shape (height, width, 3): "
+                "multiply one in [0, 1] by 255 and round it, move the channels last, drop alpha"
+            )
         numbers = (intrinsics, world_from_camera, position, opening)
         k, pose, point, width = (torch.as_tensor(np.asarray(x, np.float32))[None] for x in numbers)
         upright = np.ascontiguousarray(image)  # whoever turned it left a view with negative strides

@@ -21,11 +21,13 @@ import torch
 from torch.utils.data import Subset
 
 from tests.data.rollout_files import FRAMES, SIZE, write
+from vidpara.build import shaped_autoencoder
+from vidpara.build_policy import build_policy
 from vidpara.cli import UserError
-from vidpara.config import ClipConfig, DataConfig
+from vidpara.config import ClipConfig, DataConfig, LossConfig, TrainPolicyConfig
 from vidpara.data import latents
 from vidpara.data.clips import Clips, first_frames
-from vidpara.data.episode import digest
+from vidpara.data.episode import at_rate, digest
 from vidpara.data.latents import CachedFrames, cache_frames, to_float
 from vidpara.data.rollouts import read_episodes
 from vidpara.data.shards import cache_source
@@ -202,6 +204,26 @@ def test_an_end_effector_out_of_view_is_an_error_or_masked(path):
     training = split(episodes, DataConfig(validation_demos=1, out_of_view="mask")).training
     clips = clips_of(path, training)
     assert clips[0].actions.valid.all() and not clips[FRAMES].actions.valid.any()
+
+
+def test_demos_of_which_nothing_is_in_view_are_refused_even_where_steps_may_be_masked(path):
+    for episode in read_episodes(path):
+        edit(path, f"data/{episode.name}/obs/site_pos", np.tile([2.0, 0, 1.0], (FRAMES, 1)))
+    with pytest.raises(UserError, match="in view at no moment of any demo"):
+        split(read_episodes(path), DataConfig(validation_demos=1, out_of_view="mask"))
+
+
+def test_a_rotation_that_no_episode_has_cannot_be_learnt(path):
+    episodes = [replace(episode, has_rotation=False) for episode in read_episodes(path)]
+    config = TrainPolicyConfig(loss=LossConfig(rotation=1.0))
+    with pytest.raises(UserError, match=r"loss\.rotation 1, but no episode has a rotation"):
+        build_policy(config, shaped_autoencoder(config), workspace(episodes), episodes)
+
+
+def test_the_workspace_knows_the_episodes_rate(path):
+    episodes = read_episodes(path)
+    assert workspace(episodes).rate == pytest.approx(20.0)
+    assert workspace([at_rate(episode, 10.0) for episode in episodes]).rate == pytest.approx(10.0)
 
 
 def clips_of(path: Path, episodes, **kwargs) -> Clips:

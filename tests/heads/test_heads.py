@@ -99,7 +99,9 @@ def test_a_regressed_pixel_above_the_horizon_is_no_point_and_the_hand_stays():
     _, start, actions = example()
     head = build_head(HeadConfig(**IN_IMAGE), CHANNELS, A, SPACE)
     found = head.coordinates(actions)
-    found[0, 1] = torch.tensor([0.5, 0.0, 0.5])  # the picture's upper edge: a camera this low sees past the table
+    found[0, 1] = torch.tensor(
+        [0.5, 0.0, 0.5]
+    )  # the picture's upper edge: a camera this low sees past the table
     low = camera(1.25)
     point = head.located(found, start, low)
     torch.testing.assert_close(point[0, 1], start.position[0], atol=1e-5, rtol=0)

@@ -16,7 +16,7 @@ from training.tiny import TinyConfig, fit
 
 from vidpara.cli import UserError
 from vidpara.config import OptimizerConfig, TrainerConfig
-from vidpara.training import checkpoint
+from vidpara.training import checkpoint, sharding
 from vidpara.training.sharding import check_launch
 
 
@@ -108,6 +108,13 @@ def test_other_ways_to_divide_weights_are_refused_by_name(tmp_path, monkeypatch,
         fit(TinyConfig(run=tmp_path))
 
 
+def test_fp16_is_refused_on_a_cpu_which_would_train_in_float32(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(sharding, "on_cpu", lambda: True)
+    with pytest.raises(UserError, match="fp16 is for GPUs"):
+        check_launch(TrainerConfig(precision="fp16"), OptimizerConfig())
+    check_launch(TrainerConfig(precision="bf16"), OptimizerConfig())
+
+
 @pytest.mark.parametrize(
     ("trainer", "optimizer", "message"),
     [
@@ -118,6 +125,7 @@ def test_other_ways_to_divide_weights_are_refused_by_name(tmp_path, monkeypatch,
 def test_settings_that_divided_weights_do_not_allow_are_refused_at_once(
     monkeypatch: pytest.MonkeyPatch, trainer: TrainerConfig, optimizer: OptimizerConfig, message: str
 ):
+    monkeypatch.setattr(sharding, "on_cpu", lambda: False)  # where fp16 is refused at any rate
     check_launch(trainer, optimizer)
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
     check_launch(trainer, optimizer)  # one process has everything

@@ -136,3 +136,17 @@ def test_moments_in_eight_bits_survive_a_checkpoint(tmp_path: Path):
     steps(*fresh, 2)
     whole_weights, weights = ([*made[0].parameters()] for made in (whole, fresh))
     assert all(torch.equal(a, b) for a, b in zip(whole_weights, weights, strict=True))
+
+
+@pytest.mark.parametrize("kind", ["adamw", "muon"])
+def test_state_that_was_put_back_is_no_part_of_the_file_that_it_came_from(kind):
+    """Mapped, a deleted checkpoint would keep its place on a network disk, and its folder could not be removed."""
+    model = nn.Linear(3, 2)
+    groups = [ParamGroup("all", list(model.parameters()), 1.0, hidden=True)]
+    optimizer = build_optimizer(model, groups, OptimizerConfig(kind=kind))
+    model(torch.ones(1, 3)).sum().backward()
+    optimizer.step()
+    saved = {name: value.clone() for name, value in optimizer_tensors(model, optimizer).items()}
+    load_optimizer_tensors(model, optimizer, saved)
+    ours = {value.data_ptr() for state in optimizer.state.values() for value in state.values()}
+    assert ours.isdisjoint(value.data_ptr() for value in saved.values())

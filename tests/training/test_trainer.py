@@ -294,3 +294,29 @@ def test_frozen_weights_stay(tmp_path: Path):
     before = [value.clone() for value in model.body.parameters()]
     fit(TinyConfig(run=tmp_path), model)
     assert all(map(torch.equal, before, nn.Module.parameters(model.body)))
+
+
+def test_a_finished_run_without_its_checkpoints_is_not_begun_again(tmp_path: Path):
+    config = TinyConfig(run=tmp_path / "run")
+
+    def save(trained: nn.Module) -> None:
+        (config.run / "weights").write_text("finished")
+
+    fit(config, save=save, products=["weights"])
+    lines = (config.run / "metrics.jsonl").read_text()
+    for folder in config.run.glob("checkpoint-*"):  # to save space, or they were never fetched from the hub
+        shutil.rmtree(folder)
+    with pytest.raises(UserError, match=r"holds a finished run \(weights\) and no checkpoint"):
+        fit(config, save=save, products=["weights"])
+    assert (config.run / "weights").read_text() == "finished"
+    assert (config.run / "metrics.jsonl").read_text() == lines
+
+
+def test_what_a_run_begins_with_is_kept_before_its_first_step(tmp_path: Path):
+    config, begun = TinyConfig(run=tmp_path / "run"), []
+
+    def begin() -> None:
+        begun.append((config.run / "config.yaml").is_file() and not (config.run / "metrics.jsonl").exists())
+
+    fit(config, begin=begin)
+    assert begun == [True]

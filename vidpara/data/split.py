@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import statistics
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -34,7 +35,8 @@ def split(episodes: Sequence[Episode], config: DataConfig, seed: int = 0) -> Spl
     Only episodes with labels count as demos, as long as there are any; those without are left out beside them.
 
     Raises:
-        UserError: too few demos, or (with `out_of_view: error`) an end effector outside the image.
+        UserError: too few demos, or an end effector outside the image (with `out_of_view: mask` at all moments of all
+            demos).
     """
     videos = [episode for episode in episodes if not episode.labelled]
     demos = [episode for episode in episodes if episode.labelled] or videos
@@ -52,6 +54,11 @@ def split(episodes: Sequence[Episode], config: DataConfig, seed: int = 0) -> Spl
                     f"{episode.source}: {episode.name}: the end effector is outside the image at frame {frame} "
                     f"(pixel {u:.0f}, {v:.0f}); set --data.out_of_view mask to train without such steps"
                 )
+    elif demos[0].labelled and not any(bool(episode.in_view.any()) for episode in demos):
+        raise UserError(
+            f"{demos[0].source}: the end effector is in view at no moment of any demo, so there is nothing to train "
+            "on; look at the camera's parameters and the positions with stages/check_data.py"
+        )
     out = _last_of_each_task(demos, config.validation_demos)
     training = [demo for i, demo in enumerate(demos) if i not in out]
     if config.demos > len(training):
@@ -114,7 +121,8 @@ def corners_first(places: Float[Tensor, "n 2"], count: int) -> list[int]:
 
 
 def workspace(episodes: Sequence[Episode], box: Sequence[float] | None = None) -> Workspace:
-    """Image size, range of the end effector's positions, and the gripper's rotation at the start, where that is known.
+    """Image size, range of the end effector's positions, the gripper's rotation at the start, where that is known, and
+    the episodes' rate.
 
     The range is `box` (lowest x, y, z in metres, then the highest), or what the episodes cover and a little more.
 
@@ -143,7 +151,9 @@ def workspace(episodes: Sequence[Episode], box: Sequence[float] | None = None) -
             )
     turned = next((episode for episode in acting if episode.has_rotation), acting[0])
     home = tuple(tuple(row) for row in turned.rotation[0].tolist())
-    return Workspace(sizes.pop(), tuple(low.tolist()), tuple(high.tolist()), home)
+    rates = [episode.rate for episode in acting if len(episode) > 1]
+    known = {"rate": statistics.median(rates)} if rates else {}
+    return Workspace(sizes.pop(), tuple(low.tolist()), tuple(high.tolist()), home, **known)
 
 
 def _metres(point: Tensor) -> str:

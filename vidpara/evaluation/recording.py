@@ -137,8 +137,8 @@ def _pixels(frame: Frame) -> Float[np.ndarray, "a 2"]:
     camera = frame.observation.camera
     points = frame.chunk.position
     every = Camera(*(matrix.expand(len(points), *matrix.shape) for matrix in camera))
-    scale = SIZE / frame.observation.image.shape[0]
-    return project(points.to(camera.intrinsics.dtype), every).numpy() * scale
+    rows, columns = frame.observation.image.shape[:2]
+    return project(points.to(camera.intrinsics.dtype), every).numpy() * (SIZE / columns, SIZE / rows)
 
 
 def _shrink(image: UInt8[np.ndarray, "h w 3"], size: int) -> UInt8[np.ndarray, "size size 3"]:

@@ -80,7 +80,7 @@ class RegressionHead(nn.Module):
         return self.position(hidden).sigmoid(), self.gripper(hidden), turn
 
     def coordinates(self, actions: Actions) -> Float[Tensor, "b a 3"]:
-        """Where the end effector is, in [0, 1]^3: in the workspace box, or (u, v) in the image and height in the box."""
+        """Where the end effector is, in [0, 1]^3: in the workspace box, or in the image and of the box's heights."""
         in_box = (actions.position - self.low) / (self.high - self.low)
         if self.config.coordinates == "world":
             return in_box

@@ -177,4 +177,4 @@ def _remove(folder: Path) -> None:
         doomed = folder.with_suffix(".old")
         shutil.rmtree(doomed, ignore_errors=True)
         folder.rename(doomed)
-        shutil.rmtree(doomed)
+        shutil.rmtree(doomed, ignore_errors=True)  # a network disk keeps what is open; `clean` comes by again

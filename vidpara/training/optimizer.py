@@ -111,7 +111,7 @@ def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dic
 def load_optimizer_tensors(
     model: nn.Module, optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]
 ) -> None:
-    """Put back what `optimizer_tensors` gave."""
+    """Put back what `optimizer_tensors` gave, copied: the file that it is read from may then be deleted."""
     parameters = dict(_trainable(model))
     for flat, value in tensors.items():
         name, key = flat.rsplit("/", 1)
@@ -121,11 +121,9 @@ def load_optimizer_tensors(
         elif key == "step" and not isinstance(optimizer, torch.optim.AdamW | Muon):
             optimizer.state[parameter][key] = int(value)  # bitsandbytes counts in Python
         elif key == "step" and isinstance(optimizer, Muon):
-            optimizer.state[parameter][key] = (
-                value  # not fused: it counts on the CPU, and would wait for a GPU
-            )
+            optimizer.state[parameter][key] = value.clone()  # not fused: on a GPU the host would wait for it
         else:
-            optimizer.state[parameter][key] = value.to(parameter.device)
+            optimizer.state[parameter][key] = value.to(parameter.device, copy=True)
 
 
 def _trainable(model: nn.Module) -> list[tuple[str, nn.Parameter]]:

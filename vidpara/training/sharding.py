@@ -23,6 +23,7 @@ from vidpara.cli import UserError
 from vidpara.config import OptimizerConfig, TrainerConfig
 from vidpara.training.divided import whole
 from vidpara.training.optimizer import ParamGroup
+from vidpara.training.processes import on_cpu
 from vidpara.training.state import model_tensors
 
 OTHERS = {"ACCELERATE_USE_DEEPSPEED": "DeepSpeed", "ACCELERATE_USE_MEGATRON_LM": "Megatron-LM"}
@@ -40,7 +41,8 @@ def check_launch(trainer: TrainerConfig, optimizer: OptimizerConfig) -> None:
     """Whether the launch file and the settings go together; stages ask before they load anything.
 
     Raises:
-        UserError: the launch divides weights in a way that is unknown, or that these settings do not allow.
+        UserError: the launch divides weights in a way that is unknown, or that these settings do not allow, or the
+            precision is none of this device.
     """
     for variable, name in OTHERS.items():
         if _true(variable):
@@ -48,6 +50,10 @@ def check_launch(trainer: TrainerConfig, optimizer: OptimizerConfig) -> None:
                 f"the launch asks for {name}; the trainer divides weights by FSDP2 itself: launch with "
                 "accelerate_configs/fsdp2.yaml, or accelerate_configs/zero2.yaml for ZeRO-2's trade"
             )
+    if trainer.precision == "fp16" and on_cpu():
+        raise UserError(
+            "trainer.precision fp16 is for GPUs, this training runs on CPUs; set --trainer.precision auto, bf16 or no"
+        )
     if not _true(ASKED) or int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return
     if trainer.precision == "fp16":

@@ -61,6 +61,7 @@ def train(
     content: str = "",
     save: Callable[[M], object] = lambda trained: None,
     products: Sequence[str] = (),
+    begin: Callable[[], object] = lambda: None,
 ) -> M:
     """Train `model` and return it, unwrapped, with the averaged weights; `run` then holds the log and a checkpoint.
 
@@ -68,15 +69,16 @@ def train(
     YAML and `argv` the command line; both are kept in `run`. `defaults` is the configuration with nothing set: what a
     setting was in a run that is older than it. `layers` are the parts of the model whose weights FSDP gathers one by
     one. `shares` are what the whole batch of an update is made of, if not of the whole dataset alike; with two of them
-    training calls `model(batch, part)`. `content` is a digest of the data, with which alone a run goes on. In the end
-    the first process calls `save` with the model, while no other command can have the run; of what it writes there,
-    `products` say that the run is finished, and they are removed as soon as it goes on. Every process of a distributed
+    training calls `model(batch, part)`. `content` is a digest of the data, with which alone a run goes on. The
+    first process calls `begin` before the first step and in the end `save` with the model, while no other command can
+    have the run; of what `save` writes there, `products` say that the run is finished, and they are removed as soon as
+    it goes on. Every process of a distributed
     launch calls this.
 
     Raises:
-        UserError: the launch does not fit the settings, processes see different checkpoints, the run is being trained
-            or was made with another configuration or other data, a loss is not finite or has no weight, or the disk is
-            full.
+        UserError: the launch does not fit the settings, processes see different checkpoints, the run is being trained,
+            is finished without a checkpoint or was made with another configuration or other data, a loss is not finite
+            or has no weight, or the disk is full.
         KeyboardInterrupt: asked to stop; the finished steps are saved.
     """
     check_launch(config, optimizer)
@@ -90,6 +92,7 @@ def train(
             until_the_end.enter_context(exclusive(run / "run.lock", taken))
         found = checkpoint.latest(run)
         _check_shared(run, found, accelerator)
+        _check_unfinished(run, found, products)
         saved, changed = checkpoint.load(found) if found else None, []
         if found and saved:
             changed = _check(found, saved, resolved, defaults, config, accelerator.num_processes)
@@ -124,6 +127,7 @@ def train(
         logger = None
         if accelerator.is_main_process:
             _prepare_folder(run, resolved, argv, products)
+            begin()
             _note_start(run, state.step, changed, accelerator)
             logger = Logger(run, state.step, config, yaml.safe_load(resolved) or {})
             until_the_end.callback(logger.close)
@@ -172,6 +176,18 @@ def _check_shared(run: Path, found: Path | None, accelerator: Accelerator) -> No
         raise UserError(
             f"the processes see different checkpoints in {run} ({', '.join(words)}); --run must be on a disk that all "
             "machines share"
+        )
+
+
+def _check_unfinished(run: Path, found: Path | None, products: Sequence[str]) -> None:
+    """
+    Raises:
+        UserError: the run is finished and nothing is left that it could go on from: to begin again would delete it.
+    """
+    if found is None and (made := [name for name in products if (run / name).exists()]):
+        raise UserError(
+            f"{run} holds a finished run ({made[0]}) and no checkpoint to go on from; choose another --run, or delete "
+            "the folder to train it anew"
         )
 
 
