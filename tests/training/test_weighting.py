@@ -66,3 +66,15 @@ def test_running_means_survive_json_exactly():
     theirs.load(json.loads(json.dumps(ours.state())))
     theirs.bind(("video",), CPU)
     assert torch.equal(ours.update(torch.tensor([0.7])), theirs.update(torch.tensor([0.7])))
+
+
+def test_the_mean_goes_on_where_an_update_has_other_micro_steps_than_before():
+    """On other GPUs the same batch is cut otherwise."""
+    config = LossConfig(decay=0.9)
+    before, after = LossWeights(config, accumulate=2), LossWeights(config, accumulate=1)
+    for weights in (before, after):
+        weights.bind(("video",), torch.device("cpu"))
+    for _ in range(20):  # micro-steps of ten updates
+        factor = before.update(torch.tensor([3.0]))
+    after.load(json.loads(json.dumps(before.state())))
+    torch.testing.assert_close(after.update(torch.tensor([3.0])), factor)

@@ -33,7 +33,7 @@ class LossWeights:
             self.weights = dict(weights)
             self.decay = None
         self.names: tuple[str, ...] = ()
-        self.count = 0
+        self.accumulate, self.count = accumulate, 0.0
         self._average: Tensor | None = None
         self._values: Tensor | None = None
 
@@ -74,9 +74,12 @@ class LossWeights:
     def state(self) -> dict[str, Any]:
         """What a checkpoint keeps; float32 survives JSON exactly."""
         average = [] if self._average is None else self._average.tolist()
-        return {"names": list(self.names), "count": self.count, "average": average}
+        return {
+            "names": list(self.names), "count": self.count, "accumulate": self.accumulate, "average": average
+        }  # fmt: skip
 
     def load(self, state: Mapping[str, Any]) -> None:
-        """Put back what `state` gave."""
-        self.names, self.count = tuple(state["names"]), state["count"]
+        """Put back what `state` gave, which may have counted other micro-steps an update."""
+        self.names = tuple(state["names"])
+        self.count = state["count"] * (self.accumulate / state.get("accumulate", self.accumulate))
         self._average = torch.tensor(state["average"]) if state["average"] else None
