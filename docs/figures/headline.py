@@ -22,6 +22,7 @@ RECIPES = {
 POLICIES = {
     "dinov3_para": "ViT, PARA",
     "checkpoint": "two-stage, video",
+    "dinov3_image_regression": "ViT, regression in the image",
     "act": "ViT, ACT",
     "dinov3_regression": "ViT, regression",
 }
@@ -59,13 +60,13 @@ def by_tilt(axes: Axes) -> None:
     styles[POLICIES["checkpoint"]] = styles[RECIPES["two_stage"]]  # one policy, in both panels
     views.draw_tilts(axes, found, styles)
     axes.set(ylim=(0, 100), xlabel="tilt of the camera from the one trained on (degrees)", title="PLACE (%)")
-    axes.legend(loc="upper right", fontsize=8)
+    axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=8)
 
 
 def draw() -> Figure:
-    """Both panels, a legend in each."""
+    """Both panels, a legend in the first and beside the second."""
     with matplotlib.rc_context({**figures.STYLE, "figure.facecolor": "white", "savefig.facecolor": "white"}):
-        figure = Figure(figsize=(9.0, 3.6), layout="constrained")
+        figure = Figure(figsize=(10.4, 3.6), layout="constrained")
         left, right = figure.subplots(1, 2)
         by_labels(left)
         by_tilt(right)
