@@ -18,9 +18,9 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from benchmarks.harness import report
 from vidpara.config import UNetConfig
+from vidpara.models.activations import activations
 from vidpara.models.checkpointing import checkpoint_layers
 from vidpara.models.cross_attention import use_single_token
-from vidpara.models.saved import activations
 from vidpara.models.svd import random_unet
 
 FRAMES, ROWS, COLUMNS = 7, 40, 72

@@ -27,11 +27,11 @@ from benchmarks import full_size, policies
 from benchmarks.full_size import DEVICE, SIZES, SMALL, autocast, build, flops, inputs
 from benchmarks.gpu_table import table
 from benchmarks.harness import RESULTS
+from vidpara.models.activations import activations
 from vidpara.models.checkpointing import checkpoint_layers
 from vidpara.models.compiled import compile_layers
 from vidpara.models.cuda_graph import Replayed
 from vidpara.models.layout import use_channels_last
-from vidpara.models.saved import activations
 from vidpara.training.ema import Ema
 
 BUDGET = 470.0

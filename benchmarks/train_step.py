@@ -25,11 +25,11 @@ from benchmarks import policies
 from benchmarks.harness import PAIRS, clock, report
 from benchmarks.steps import InMemory, seconds_of_steps
 from vidpara.config import DiffusionConfig, OptimizerConfig, TrainerConfig
+from vidpara.models.activations import activations
 from vidpara.models.autoencoder import SVDAutoencoder
 from vidpara.models.checkpointing import checkpoint_layers
 from vidpara.models.cross_attention import use_single_token
 from vidpara.models.image_encoder import CLIPContext
-from vidpara.models.saved import activations
 from vidpara.models.svd import VideoModel
 from vidpara.training.optimizer import ParamGroup
 from vidpara.training.processes import on_cpu

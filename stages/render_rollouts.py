@@ -13,7 +13,7 @@ from functools import partial
 
 from vidpara.cli import UserError, dump, main
 from vidpara.config import RenderConfig
-from vidpara.data import stored, write_rollouts
+from vidpara.data import demo_states, write_rollouts
 from vidpara.data.rollouts import demo_names
 from vidpara.exclusive import exclusive
 from vidpara.simulation.render_stored import render
@@ -39,7 +39,9 @@ def run(config: RenderConfig, argv: list[str]) -> None:
         if folder is None:
             print(f"{config.output} is complete, with these settings; nothing to do")
             return
-        read, save = (partial(each, config.rollouts) for each in (stored.read_stored, stored.write_rendered))
+        read, save = (
+            partial(each, config.rollouts) for each in (demo_states.read_stored, demo_states.write_rendered)
+        )
         parts = render(config, names[: config.demos or None], folder, read, save)
         steps = write_rollouts.join(config.output, parts, {"config": of + dump(content)})
         shutil.rmtree(folder)

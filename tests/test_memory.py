@@ -17,9 +17,9 @@ from vidpara.build import build_unet, shaped_autoencoder
 from vidpara.build_policy import build_policy
 from vidpara.cli import UserError, load
 from vidpara.config import TrainPolicyConfig, TrainVideoConfig
+from vidpara.models.activations import activations
 from vidpara.models.autoencoder import Pixels
 from vidpara.models.checkpointing import layers
-from vidpara.models.saved import activations
 from vidpara.models.svd import VideoModel
 from vidpara.training.optimizer import ParamGroup, build_optimizer, optimizer_tensors
 

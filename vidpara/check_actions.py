@@ -7,12 +7,12 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from vidpara.cli import MissingError, UserError
+from vidpara.data.demo_states import read_stored
 from vidpara.data.episode import Episode
 from vidpara.data.finding import Finding
 from vidpara.data.lerobot import download, is_lerobot, read_column
 from vidpara.data.rollouts import GRIPPER_COMMAND, is_stored, read_actions, stored
 from vidpara.data.source_file import Source, is_hub_id
-from vidpara.data.stored import read_stored
 from vidpara.data.verify_actions import Motion, Turning, actions, rotations
 from vidpara.simulation.replay import Replay, replay
 from vidpara.types import Float

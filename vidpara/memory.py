@@ -20,10 +20,10 @@ from vidpara.cli import UserError
 from vidpara.config import DataConfig, TrainPolicyConfig, TrainVideoConfig
 from vidpara.data.source_file import sources_of
 from vidpara.data.sources import read_source
+from vidpara.models.activations import activations
 from vidpara.models.autoencoder import Pixels, check_size
 from vidpara.models.checkpointing import layers
 from vidpara.models.fake import autocast_of_cuda, fake
-from vidpara.models.saved import activations
 from vidpara.policy import Policy, VideoPolicy
 from vidpara.types import Actions, Batch, Camera, RobotState, Workspace
 

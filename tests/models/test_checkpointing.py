@@ -10,8 +10,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from vidpara.config import UNetConfig
+from vidpara.models.activations import activations
 from vidpara.models.checkpointing import checkpoint_layers
-from vidpara.models.saved import activations
 from vidpara.models.svd import random_unet, tapped
 
 SMALL = UNetConfig(channels=(32, 64), attention=(True, True), context_dim=16)

@@ -17,8 +17,8 @@ from simulation.stored_files import cut, record_one
 
 from vidpara.cli import UserError
 from vidpara.config import RenderConfig, SceneConfig
+from vidpara.data.demo_states import read_stored, write_rendered
 from vidpara.data.rollouts import read_episodes
-from vidpara.data.stored import read_stored, write_rendered
 from vidpara.simulation.render_stored import Item, StoredScene, render, render_demo
 
 pytestmark = pytest.mark.sim

@@ -8,7 +8,7 @@ from once import made_once
 from simulation.stored_files import record_one
 
 from vidpara.config import SceneConfig
-from vidpara.data.stored import read_stored
+from vidpara.data.demo_states import read_stored
 from vidpara.simulation.controller import ROTATION, TRANSLATION
 from vidpara.simulation.replay import Replay, StoredTask, carry_out_all, replay
 from vidpara.types import StoredDemo

@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from vidpara.cli import UserError
 from vidpara.data import cache_notes as notes
-from vidpara.data import store
+from vidpara.data import remote_cache
 from vidpara.data.episode import Episode, OnError
 from vidpara.data.team import ALONE, Team
 from vidpara.types import Float, Tensor, UInt8
@@ -107,8 +107,8 @@ def cache_frames(
     encoding = FileLock(path.with_suffix(".lock"))
     if shared:
         with FileLock(path.with_suffix(".fetching")):  # one process a machine copies, the others wait for it
-            if not (path / store.INDEX).is_file():
-                store.fetch(path, shared, encoding)
+            if not (path / remote_cache.INDEX).is_file():
+                remote_cache.fetch(path, shared, encoding)
     with encoding if first_one else nullcontext():  # runs that start side by side want the same cache
         team.wait_for_everyone()
         index = _index(path) if (path / "index.json").is_file() else None
@@ -122,7 +122,7 @@ def cache_frames(
         if first_one and not whole:
             _finish(episodes, path, index)
         if first_one and shared and not _index(path).get("unreadable"):  # what others would take for whole
-            store.push(path, shared)
+            remote_cache.push(path, shared)
         team.wait_for_everyone()
     if not (path / "index.json").is_file():
         raise UserError(

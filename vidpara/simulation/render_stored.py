@@ -38,9 +38,9 @@ class StoredScene:
     """A demo's model, put into its states and seen by its cameras; it is kept as long as the demos share it."""
 
     def __init__(self, scene: SceneConfig) -> None:
-        from vidpara.simulation import stored  # imports the simulator: in the worker alone
+        from vidpara.simulation import demo_models  # imports the simulator: in the worker alone
 
-        self._stored, self._mujoco = stored, stored.mujoco
+        self._models, self._mujoco = demo_models, demo_models.mujoco
         self._key: tuple[Any, ...] = ()
         self._renderer: Any = None
         self._options = self._mujoco.MjvOption()
@@ -56,7 +56,7 @@ class StoredScene:
         if key == self._key:
             return
         self.close()
-        model = self._stored.load_model(demo)
+        model = self._models.load_model(demo)
         quality, image = model.vis.quality, model.vis.global_
         fast = render == "fast" or (render == "as_recorded" and quality.offsamples == 0)
         quality.offsamples = 0 if fast else max(4, quality.offsamples)
@@ -77,10 +77,10 @@ class StoredScene:
         """
         state = demo.states[min(row + 1, len(demo.states) - 1)].copy()
         if row + 1 == len(demo.states):
-            state[1 : 1 + self._model.nq] = self._stored.integrate(self._model, state, CONTROL_STEP)
+            state[1 : 1 + self._model.nq] = self._models.integrate(self._model, state, CONTROL_STEP)
             measured = np.append(demo.joint_states[row], demo.gripper_states[row])
             state[1 + self._robot()] = measured
-        self._data.qpos[:] = self._stored.integrate(self._model, state, -self._model.opt.timestep)
+        self._data.qpos[:] = self._models.integrate(self._model, state, -self._model.opt.timestep)
         self._mujoco.mj_kinematics(self._model, self._data)
         self._mujoco.mj_camlight(self._model, self._data)
 
@@ -101,7 +101,7 @@ class StoredScene:
 
     def end_effector(self) -> np.ndarray:
         """The grip site, metres."""
-        return self._data.site(self._stored.SITE).xpos.copy()
+        return self._data.site(self._models.SITE).xpos.copy()
 
     def close(self) -> None:
         if self._renderer is not None:

@@ -76,9 +76,9 @@ class StoredTask:
     """A file's task in the simulator, without rendering."""
 
     def __init__(self, scene: SceneConfig) -> None:
-        from vidpara.simulation import libero, stored  # imports the simulator: in the worker alone
+        from vidpara.simulation import demo_models, libero  # imports the simulator: in the worker alone
 
-        self._libero, self._stored = libero, stored
+        self._libero, self._models = libero, demo_models
         self._environment: Any = None
         self._key: tuple[str, str] = ("", "")
 
@@ -90,12 +90,12 @@ class StoredTask:
         """
         if demo.task != self._key[0]:
             self.close()
-            bddl = self._stored.bddl_of(demo.task)
+            bddl = self._models.bddl_of(demo.task)
             self._environment = self._libero.environment(bddl, has_offscreen_renderer=False)
         if (demo.task, demo.model_xml) != self._key:
-            self._stored.load_model(demo)  # names what is wrong with it
+            self._models.load_model(demo)  # names what is wrong with it
             try:
-                self._environment.reset_from_xml_string(self._stored.installed(demo.model_xml))
+                self._environment.reset_from_xml_string(self._models.installed(demo.model_xml))
             except (ValueError, KeyError) as error:  # robosuite looks for what the task names
                 raise UserError(
                     f"{demo.name}: the stored model is not of the task '{demo.task}' that the file names ({error})"

@@ -14,7 +14,7 @@ from filelock import FileLock
 
 from vidpara.cli import UserError
 from vidpara.config import DataConfig
-from vidpara.data import store
+from vidpara.data import remote_cache
 from vidpara.data.episode import Episode
 from vidpara.data.frames import Frames
 from vidpara.data.latents import CachedFrames, Encode, cache_frames
@@ -51,9 +51,9 @@ def test_another_machine_fetches_what_one_has_encoded(tmp_path: Path, kind):
 def test_a_fetch_that_was_stopped_goes_on_where_it_ended(tmp_path: Path, monkeypatch):
     url = f"file://{tmp_path}/store"
     here = cached(tmp_path / "here", url)
-    monkeypatch.setattr(store, "BLOCK", 1000)
+    monkeypatch.setattr(remote_cache, "BLOCK", 1000)
     with pytest.raises(KeyboardInterrupt), monkeypatch.context() as patch:
-        patch.setattr(store.tqdm, "update", stop_after(5000))
+        patch.setattr(remote_cache.tqdm, "update", stop_after(5000))
         cached(tmp_path / "there", url, refuse)
     (part,) = (tmp_path / "there").glob("*.part")
     (latents,) = part.glob("latents.f16")
@@ -107,7 +107,7 @@ def test_a_fetch_leaves_alone_what_another_run_is_encoding(tmp_path: Path):
         if not fetched:
             shutil.move(tmp_path / "later", tmp_path / "store")
             (key,) = (tmp_path / "there").glob("*.lock")
-            fetched.append(store.fetch(key.with_suffix(""), url, FileLock(key)))
+            fetched.append(remote_cache.fetch(key.with_suffix(""), url, FileLock(key)))
         return Pixels().encode(frames)
 
     found = cached(tmp_path / "there", url, encode)
