@@ -26,6 +26,7 @@ from vidpara.data.rollouts import read_actions
 from vidpara.data.seen import note_seen, warn_of_seen
 from vidpara.data.sources import cache_folder, read_sources
 from vidpara.data.split import split, workspace
+from vidpara.evaluation.evaluators import labelled
 from vidpara.evaluation.video import write_mp4
 from vidpara.geometry.camera import project
 from vidpara.models.autoencoder import Pixels
@@ -324,6 +325,7 @@ def test_episodes_without_labels_come_last_and_their_clips_have_none(rollouts, v
         clips = clips_of(episodes, tmp_path / "latents", unlabelled=without)
         assert clips.labelled == (3 - without) * FRAMES and len(clips) == 3 * FRAMES + 41
         valid = torch.tensor([bool(clips[i].actions.valid.any()) for i in range(len(clips))])
+        assert labelled(clips) == clips.labelled  # what pictures of the training show
         ends = torch.arange(len(clips)) % FRAMES >= FRAMES - 3  # no label past the end
         assert torch.equal(valid, (torch.arange(len(clips)) < clips.labelled) & ~ends)
 

@@ -15,6 +15,7 @@ from einops import rearrange
 from torch import nn
 from torch.utils.data import Dataset, default_collate
 
+from vidpara.data.clips import Clips
 from vidpara.evaluation.pictures import clip_video, strip
 from vidpara.geometry.camera import project
 from vidpara.geometry.rotation import angle_between
@@ -71,7 +72,7 @@ class Strips:
 
     def __call__(self, model: nn.Module, step: int) -> Iterator[tuple[str, Path]]:
         for name, clips in self.sources.items():
-            batch = collate(clips, spread(len(clips), STRIPS), model)
+            batch = collate(clips, spread(labelled(clips), STRIPS), model)
             chunk = plan(model, batch)
             frames = model.autoencoder.decode(batch.latents)
             path = self.folder / f"{name.split('/')[1]}_{step:06d}.png"
@@ -124,6 +125,11 @@ class GeneratedClips:
         clip_video(self.autoencoder.decode(batch.latents), self.autoencoder.decode(clip), path)
         self.autoencoder.to("cpu")
         yield "vis/generated", path
+
+
+def labelled(clips: Dataset) -> int:
+    """How many clips, the first ones, are of episodes with labels: a video's camera and end effector stand nowhere."""
+    return clips.labelled if isinstance(clips, Clips) else len(clips)
 
 
 def collate(clips: Dataset, indices, model: nn.Module) -> Batch:
