@@ -69,11 +69,10 @@ def train(
     YAML and `argv` the command line; both are kept in `run`. `defaults` is the configuration with nothing set: what a
     setting was in a run that is older than it. `layers` are the parts of the model whose weights FSDP gathers one by
     one. `shares` are what the whole batch of an update is made of, if not of the whole dataset alike; with two of them
-    training calls `model(batch, part)`. `content` is a digest of the data, with which alone a run goes on. The
-    first process calls `begin` before the first step and in the end `save` with the model, while no other command can
-    have the run; of what `save` writes there, `products` say that the run is finished, and they are removed as soon as
-    it goes on. Every process of a distributed
-    launch calls this.
+    training calls `model(batch, part)`. `content` is a digest of the data, with which alone a run goes on. The first
+    process calls `begin` before it trains and in the end `save` with the model, while no other command can have the
+    run; of what `save` writes there, `products` say that the run is finished, and they are removed as soon as it goes
+    on. Every process of a distributed launch calls this.
 
     Raises:
         UserError: the launch does not fit the settings, processes see different checkpoints, the run is being trained,
