@@ -263,3 +263,17 @@ def test_a_map_shows_the_training_demos_under_the_episodes_of_each_test():
         dots = [np.asarray(points.get_offsets()).tolist() for points in axes.collections]
         assert [len(each) for each in dots] == [1, 7, 3]
         assert dots[0] == [[0.2, 0.0]]
+
+
+def test_a_policys_tests_stand_side_by_side_and_two_policies_in_a_row():
+    def tested(recipe: str, test: str) -> Cell:
+        base = cell(recipe, 4, 7)
+        found = placed(base, [(0.01 * i, 0.1) for i in range(10)])
+        return base._replace(name=f"{recipe}-{test}", test=test, results=found)
+
+    cells = [tested(recipe, test) for recipe in ("a", "b", "c") for test in ("left", "right")]
+    panels = [axes for axes in study.positions(cells).axes if axes.axison]
+    spans = [axes.get_subplotspec() for axes in panels]
+    assert [(each.rowspan.start, each.colspan.start) for each in spans if each] == [
+        (0, 0), (0, 1), (0, 2), (0, 3), (1, 0), (1, 1),
+    ]  # fmt: skip

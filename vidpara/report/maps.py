@@ -26,6 +26,8 @@ MARKS: dict[str, dict[str, Any]] = {
 }
 """A shape an outcome: filled dot, hollow dot, cross."""
 DEMO: dict[str, Any] = {"color": figures.TEXT, "alpha": 0.3}
+WIDTH, ABOVE = 2.4, 0.45
+"""Inches of a map, and of what stands above it."""
 UNKNOWN = "training demos not recorded"
 
 
@@ -44,7 +46,8 @@ def start_maps(
     columns = min(columns, len(results))
     rows = math.ceil(len(results) / columns)
     with matplotlib.rc_context(figures.STYLE):
-        figure = Figure(figsize=(max(2, columns) * 2.6 + 0.6, rows * 2.1 + 0.8), layout="constrained")
+        height = rows * (WIDTH * _ratio(results, trained) + ABOVE) + 1
+        figure = Figure(figsize=(max(2, columns) * (WIDTH + 0.2) + 0.6, height), layout="constrained")
         panels = list(figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).flat)
         shown = [found is not None for found in results] + [False] * (len(panels) - len(results))
         for axes, found, grasps in zip(panels, results, trained or [()] * len(results), strict=False):
@@ -56,6 +59,16 @@ def start_maps(
         _frame([axes for axes, there in zip(panels, shown, strict=True) if there], table)
         figure.legend(handles=_handles(any(trained)), loc="outside upper left", ncols=4)
     return figure
+
+
+def _ratio(results: Sequence[Results | None], trained: Sequence[Sequence[tuple[float, float]]]) -> float:
+    """How high all maps are for their width."""
+    starts = [e.start for found in results if found for e in found.episodes if e.start.objects]
+    places = [start.objects[0][1:] for start in starts] + [place for grasps in trained for place in grasps]
+    if len(set(places)) < 2:
+        return 0.8
+    (low, high), (left, right) = ((min(along), max(along)) for along in zip(*places, strict=True))
+    return min(1.2, max(0.4, (high - low) / max(right - left, 1e-6)))
 
 
 def _draw(axes: Axes, found: Results, grasps: Sequence[tuple[float, float]], note: str) -> None:

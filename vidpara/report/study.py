@@ -71,7 +71,7 @@ def success(cells: Sequence[Cell]) -> Figure:
 def positions(cells: Sequence[Cell], table: Tabletop | None = None) -> Figure:
     """Where the object stood in each episode and what came of it, over the places of the training demos.
 
-    A row a policy, a column a test; with one test the policies follow one another.
+    A policy's tests side by side, as many policies in a row as there is room for.
     """
     tests = list(dict.fromkeys(cell.test for cell in cells))
     rows: dict[str, dict[str, Cell]] = {}
@@ -81,6 +81,6 @@ def positions(cells: Sequence[Cell], table: Tabletop | None = None) -> Figure:
     return maps.start_maps(
         [cell and cell.results for cell in shown],
         [cell.places if cell else () for cell in shown],
-        len(tests) if len(tests) > 1 else maps.COLUMNS,
+        len(tests) * max(1, maps.COLUMNS // len(tests)),
         table,
     )
