@@ -7,7 +7,6 @@ After an interrupt the same command goes on. Another size: --overlays configs/fu
 
 from __future__ import annotations
 
-import signal
 from pathlib import Path
 from typing import Literal
 
@@ -19,7 +18,7 @@ from vidpara.experiment import publish
 from vidpara.experiment.choose import required, select
 from vidpara.experiment.declare import read
 from vidpara.experiment.execute import alone, run, standings
-from vidpara.experiment.executors import Local, command
+from vidpara.experiment.executors import Local, answer_signals, command
 from vidpara.experiment.plan import plan
 from vidpara.experiment.slurm import Slurm
 from vidpara.experiment.table import LiveTable
@@ -73,8 +72,5 @@ def main(
 
 
 if __name__ == "__main__":
-    for number in (signal.SIGINT, signal.SIGTERM):  # also where a shell or a scheduler had them ignored
-        signal.signal(number, signal.default_int_handler)
-    if signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:  # a lost connection, but not under nohup
-        signal.signal(signal.SIGHUP, signal.default_int_handler)
+    answer_signals()
     call(main)

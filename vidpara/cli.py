@@ -50,7 +50,7 @@ def load(schema: type[C], argv: Sequence[str]) -> C:
         UserError: a file is missing or not a mapping, or a key, flag or value does not fit, or is out of bounds.
     """
     files = list(itertools.takewhile(lambda word: not word.startswith("-"), argv))
-    known = _known_keys(schema)
+    known = known_keys(schema)
     merged: dict[str, Any] = {}
     for position, path in enumerate(files):
         accepted = known | _keys_of_all_stages() if position else known
@@ -226,7 +226,8 @@ def _read(path: Path, accepted: Set[str], includers: tuple[Path, ...] = ()) -> I
 
 
 @functools.cache
-def _known_keys(schema: type) -> frozenset[str]:
+def known_keys(schema: type) -> frozenset[str]:
+    """What may be set in a configuration: `trainer.steps`."""
     return frozenset(_keys(schema))
 
 

@@ -67,6 +67,38 @@ def test_a_swept_fraction_stays_in_the_logs_name(tmp_path: Path):
     assert {step.log.name for step in found.steps.values()} == {"rate-lr0.5.log"}
 
 
+def test_nested_settings_are_those_written_in_one_word(tmp_path: Path):
+    flat = {
+        "data.size": [96, 96],
+        "data.camera": "front",
+        "trainer.seed": 5,
+        "evaluate.controller.execute": 2,
+    }
+    nested = {
+        "data": {"size": [96, 96], "camera": "front"}, "trainer": {"seed": 5}, "evaluate": {"controller": {"execute": 2}}
+    }  # fmt: skip
+    one, other = (
+        planned(tmp_path, cells={"two_stage": {**SMALL["cells"]["two_stage"], "set": each}}, compare=None)
+        for each in (flat, nested)
+    )
+    assert one.steps == other.steps and len(one.cells) == 2  # its own seed, and the same images in stage one
+
+
+def test_a_swept_path_and_a_rate_without_a_point_name_files(tmp_path: Path):
+    swept = {"video_run": ["checkpoints/pocket_stage_one"], "optimizer.lr": ["1e-3", "3.0e-3"]}
+    found = planned(tmp_path, sweep={}, cells={"frozen": {**JOINT, "sweep": swept}})
+    assert [cell.name for cell in found.cells] == [
+        "frozen-checkpoints_pocket_stage_one-lr0.001", "frozen-checkpoints_pocket_stage_one-lr0.003",
+    ]  # fmt: skip
+
+
+def test_an_evaluation_on_held_out_demos_waits_for_them_wherever_it_says_so(tmp_path: Path):
+    (tmp_path / "judge.yaml").write_text("held_out: true\n")
+    judge = {"files": ["configs/evaluation/grid.yaml", str(tmp_path / "judge.yaml")]}
+    found = planned(tmp_path, rollouts=ROLLOUTS, evaluate=judge, sweep={}, cells={"joint": JOINT})
+    assert found.steps["joint evaluate"].needs == ("rollouts", "joint train")
+
+
 def test_cells_share_stage_one_and_the_one_without_does_not_wait_for_it(tmp_path: Path):
     found = planned(tmp_path)
     assert list(keys(found, "train_video")) == ["video", "video-seed1"]
@@ -443,6 +475,17 @@ def test_compared_are_recipes_wherever_they_agree_and_cells_by_their_names(tmp_p
             "cells.a.files holds .*expected a list of words",
         ),
         ({"cells": {"a": {"at": {"pocket": 3}}}}, "cells.a.at.pocket holds a int, expected a mapping"),
+        (
+            {"cells": {"a": {**JOINT, "at": {"poket": {}}}}},
+            r"cells\.a\.at names the size 'poket'; did you mean 'pocket'",
+        ),
+        (
+            {"cells": {"a": {**JOINT, "at": {"full": {"trainer.stepz": 3}}}}},
+            r"cells\.a\.at\.full: unknown key 'trainer\.stepz'; did you mean 'trainer\.steps'",
+        ),
+        ({"rollouts": {"set": {"demos": 64}}}, "rollouts names no 'files'"),
+        ({"video": {}}, "two_stage-seed0-demos4 starts from stage one: add video.files to small"),
+        ({"sweep": {"data.demos": [0, 16]}}, "data.demos holds 0, which stands for all of them"),
         ({"compare": [["two_stage", "joint", "two_stage"]]}, "expected pairs of cells"),
         ({"name": 5}, "name holds 5, expected a word"),
         ({"include": 5}, "include holds 5, expected a list of words"),

@@ -17,6 +17,7 @@ from vidpara.cli import UserError
 from vidpara.experiment import execute, executors, slurm
 from vidpara.experiment.declare import Experiment, Recipe
 from vidpara.experiment.execute import Standing
+from vidpara.experiment.executors import Left
 from vidpara.experiment.plan import Plan, Step
 
 PROGRAMS = {
@@ -118,6 +119,21 @@ def test_an_interrupt_cancels_the_jobs(tmp_path: Path, cluster: Path, monkeypatc
     with pytest.raises(KeyboardInterrupt):
         execute.run(plan, slurm.Slurm(1, tmp_path / "slurm", []), interrupt)
     assert (cluster / "1").read_text() == "CANCELLED by 0\n"
+
+
+def test_a_lost_terminal_leaves_the_jobs_and_the_same_command_finds_them(tmp_path: Path, cluster: Path):
+    step = script("long", f"open({str(tmp_path / 'began')!r}, 'a').write('x'); time.sleep(1)", tmp_path)
+
+    def cut_off(_: Mapping[str, Standing]) -> None:
+        if (cluster / "1").exists():
+            raise Left
+
+    plan = Plan(Experiment("scripts", {}, Recipe()), (), {"long": step})
+    with pytest.raises(Left):
+        execute.run(plan, slurm.Slurm(1, tmp_path / "slurm", []), cut_off)
+    assert step.log.with_suffix(".job").read_text() == "1"
+    assert run(tmp_path, step)["long"].state == "finished"
+    assert (tmp_path / "began").read_text() == "x" and len(list(cluster.iterdir())) == 1
 
 
 def test_an_old_job_that_is_cancelled_is_not_waited_for(

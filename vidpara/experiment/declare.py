@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +14,8 @@ from vidpara.cli import UserError
 
 EVALUATION = "evaluate."
 """Prefix of a cell's flags that are meant for its evaluation."""
+NUMBER = re.compile(r"[-+]?\d+(\.\d*)?e[-+]?\d+", re.IGNORECASE)
+"""A number that YAML 1.1 takes for a word: 1e-3, which has no point or no sign."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,8 @@ class CellRecipe(Recipe):
 @dataclass(frozen=True)
 class Experiment:
     """An experiment file. `overlays` follow every training's own files and say its size; `set` and `sweep` are common
-    to all trained cells, whose own settings win.
+    to all trained cells, whose own `set` and `sweep` win; a swept value wins over what a cell has `at` a size. Settings
+    may be nested, as in other YAML files.
 
     With `rollouts` the demonstrations are collected first, otherwise those that the configurations name are used. Stage
     one sees those of `video_rollouts`, if there are any, in the place of its policies': more of the world, say, than
@@ -105,13 +109,15 @@ def read(path: Path) -> Experiment:
         tree |= _only(chosen, cells, tree["compare"], path)
     for key in ("evaluate", "rollouts", "video_rollouts", "video"):
         tree[key] = _recipe(Recipe, tree.get(key, {}), path, key)
+        if tree.get(key) != Recipe() and key != "evaluate" and not tree[key].files:
+            raise UserError(f"{path}: {key} names no 'files'; give the YAML files of its stage")
     tree["cells"] = {
         name: _recipe(CellRecipe, value, path, f"cells.{name}") for name, value in tree["cells"].items()
     }
     tests = _mapping(tree.get("tests", {}), path, "tests").items()
-    tree["tests"] = {name: _mapping(value or {}, path, f"tests.{name}") for name, value in tests}
+    tree["tests"] = {name: _flags(value, path, f"tests.{name}") for name, value in tests}
     tree["sweep"] = _sweep(tree.get("sweep", {}), path, "sweep")
-    tree["set"] = _mapping(tree.get("set") or {}, path, "set")
+    tree["set"] = _flags(tree.get("set"), path, "set")
     for key in ("overlays", "notes"):
         tree[key] = _words(tree.get(key, ()), path, key)
     tree["pictures"] = tuple(map(Path, _words(tree.get("pictures", ()), path, "pictures")))
@@ -123,33 +129,6 @@ def read(path: Path) -> Experiment:
         tree[key] = Path(tree.get(key) or Path(key) / tree["name"])
     tree["data"] = Path(tree.get("data", "data"))
     return Experiment(**tree)
-
-
-def resized(experiment: Experiment, overlays: tuple[str, ...]) -> Experiment:
-    """The experiment with these overlays in the place of all that it names; its results' folder is named after them.
-
-    Raises:
-        UserError: it says what something is at other sizes, and not at this one.
-    """
-    recipes: dict[str, Recipe] = {
-        **{f"cells.{name}": cell for name, cell in experiment.cells.items()},
-        "video": experiment.video, "rollouts": experiment.rollouts, "evaluate": experiment.evaluate,
-        "video_rollouts": experiment.video_rollouts,
-    }  # fmt: skip
-    for name, recipe in recipes.items():
-        if recipe.at and not {Path(overlay).stem for overlay in overlays} & recipe.at.keys():
-            raise UserError(
-                f"'{experiment.name}' says what {name} is at {', '.join(recipe.at)}; for {' '.join(overlays)} add "
-                f"{name}.at.{Path(overlays[0]).stem} to its file ({{}} if nothing differs)"
-            )
-    size = "-".join(Path(overlay).stem for overlay in overlays)
-    return dataclasses.replace(
-        experiment,
-        cells={name: dataclasses.replace(cell, overlays=()) for name, cell in experiment.cells.items()},
-        video=dataclasses.replace(experiment.video, overlays=()),
-        overlays=overlays,
-        results=experiment.results.with_name(f"{experiment.results.name}-{size}"),
-    )
 
 
 def _included(path: Path) -> dict[str, Any]:
@@ -193,9 +172,9 @@ def _is_of(name: str, recipe: str) -> bool:
 def _recipe(kind: type[Recipe], content: Any, path: Path, where: str) -> Any:
     tree = _mapping(content, path, where)
     _known_keys(kind, tree, path, where)
-    tree["set"] = _mapping(tree.get("set") or {}, path, f"{where}.set")
+    tree["set"] = _flags(tree.get("set"), path, f"{where}.set")
     sizes = _mapping(tree.get("at", {}), path, f"{where}.at").items()
-    tree["at"] = {size: _mapping(flags or {}, path, f"{where}.at.{size}") for size, flags in sizes}
+    tree["at"] = {size: _flags(flags, path, f"{where}.at.{size}") for size, flags in sizes}
     if "sweep" in tree:
         tree["sweep"] = _sweep(tree["sweep"], path, f"{where}.sweep")
     for key in ("files", "overlays"):
@@ -235,12 +214,26 @@ def _mapping(content: Any, path: Path, where: str) -> dict[str, Any]:
     return content
 
 
+def _flags(content: Any, path: Path, where: str) -> dict[str, Any]:
+    """Settings by their flags; in the file they may be nested."""
+    return cli.flatten(_mapping(content or {}, path, where))
+
+
 def _sweep(content: Any, path: Path, where: str) -> dict[str, list[Any]]:
-    found = _mapping(content, path, where)
+    found = _flags(content, path, where)
     for key, values in found.items():
         if not isinstance(values, list) or not values:
             raise UserError(f"{path}: {where}: {key} holds {values!r}, expected a list of values")
-    return found
+        if key == "data.demos" and 0 in values and len(values) > 1:
+            raise UserError(
+                f"{path}: {where}: data.demos holds 0, which stands for all of them and has no place on an axis; write "
+                "how many they are"
+            )
+    return {key: [_number(value) for value in values] for key, values in found.items()}
+
+
+def _number(value: Any) -> Any:
+    return float(value) if isinstance(value, str) and NUMBER.fullmatch(value) else value
 
 
 def _words(content: Any, path: Path, where: str) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Literal, NamedTuple
 
 from vidpara.exclusive import exclusive
-from vidpara.experiment.executors import Executor, Job
+from vidpara.experiment.executors import Executor, Job, Left
 from vidpara.experiment.plan import Plan, Step
 
 INTERVAL = 0.5
@@ -38,11 +38,12 @@ def run(
     the others.
 
     `show` gets the standings again and again; steps named in `given` count as finished. On an interrupt the running
-    steps save and stop first.
+    steps save and stop first; where the experiment is `Left`, those that can do so run on.
     """
     standing = standings(plan, chosen, given)
     jobs: dict[str, Job] = {}
     began: dict[str, float] = {}
+    left = False
     try:
         while jobs or any(value.state == "waiting" for value in standing.values()):
             for name, status in [(name, job.poll()) for name, job in jobs.items()]:
@@ -60,9 +61,12 @@ def run(
             show(standing)
             if jobs:
                 time.sleep(INTERVAL)
+    except Left:
+        left = True
+        raise
     finally:
         with ThreadPoolExecutor() as side_by_side:  # each may take a while to save
-            list(side_by_side.map(lambda job: job.stop(), jobs.values()))
+            list(side_by_side.map(lambda job: job.leave() if left else job.stop(), jobs.values()))
         for name in jobs:
             add_seconds(plan.steps[name], time.monotonic() - began[name])
     return standing

@@ -24,6 +24,22 @@ PR_SET_PDEATHSIG = 1
 """prctl(2)."""
 
 
+class Left(KeyboardInterrupt):
+    """The experiment ends because its terminal or its machine goes away (SIGHUP, SIGTERM), and not by Ctrl-C."""
+
+
+def answer_signals() -> None:
+    """Ctrl-C stops all steps. Where the terminal or the machine goes away, steps that can run without it do."""
+
+    def leave(number: int, frame: object) -> None:
+        raise Left
+
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # also where a shell had it ignored
+    signal.signal(signal.SIGTERM, leave)
+    if signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:  # a lost connection, but not under nohup
+        signal.signal(signal.SIGHUP, leave)
+
+
 @runtime_checkable
 class Job(Protocol):
     """A started step."""
@@ -34,6 +50,10 @@ class Job(Protocol):
 
     def stop(self) -> None:
         """Ask it to save and stop; returns when it has."""
+        ...
+
+    def leave(self) -> None:
+        """The experiment ends without it: let it run on where it can, otherwise `stop`."""
         ...
 
 
@@ -125,6 +145,9 @@ class _Process:
             except subprocess.TimeoutExpired:
                 os.killpg(self._process.pid, signal.SIGKILL)
                 self._process.wait()
+
+    def leave(self) -> None:
+        self.stop()
 
 
 def _end_with_parent() -> None:

@@ -19,7 +19,8 @@ from vidpara.config import CheckConfig, CollectConfig, EvaluateConfig, TrainPoli
 from vidpara.config.groups import BUILT, SEEN, SHOWN
 from vidpara.data.finding import PASSED
 from vidpara.experiment import keys
-from vidpara.experiment.declare import EVALUATION, CellRecipe, Experiment, Recipe, resized
+from vidpara.experiment.declare import EVALUATION, CellRecipe, Experiment, Recipe
+from vidpara.experiment.sizes import check_sizes, resized
 
 SCHEMAS: dict[str, type] = {
     "collect_rollouts": CollectConfig, "check_data": CheckConfig, "train_video": TrainVideoConfig,
@@ -75,9 +76,10 @@ def plan(experiment: Experiment, overlays: Sequence[str] = ()) -> Plan:
     """Cells and steps of an experiment. `overlays` replace the file's own; the results go to a folder named after them.
 
     Raises:
-        UserError: a cell's files or flags do not fit their stage, it says nothing of the size that `overlays` are,
-            `compare` names no cell, two cells have one name, or a picture for the page is missing.
+        UserError: a cell's files, flags or sizes do not fit, it says nothing of the size that `overlays` are, `compare`
+            names no cell, two cells have one name, or a picture for the page is missing.
     """
+    check_sizes(experiment)
     if overlays:
         experiment = resized(experiment, tuple(overlays))
     steps: dict[str, Step] = {}
@@ -159,7 +161,8 @@ class _Planner:
         key = self._key("evaluate_policy", words, name, trained[-1:], content)
         place = self.experiment.runs / key / f"{name}.json"
         words = (*words, "--policy", folder, "--cell", name, "--output", str(place))
-        seen = [self.collected] if settings.get("held_out") and self.collected else []  # the held-out demos
+        held_out = self._load("evaluate_policy", words, name).held_out
+        seen = [self.collected] if held_out and self.collected else []
         needs = tuple(step.name for step in (*seen, *trained[-1:]))
         step = Step(
             f"{name} evaluate", "evaluate_policy", words, key, needs, place, place.with_suffix(".log")
@@ -189,6 +192,8 @@ class _Planner:
         policy's seed and sizes.
         """
         recipe = self.experiment.video
+        if not recipe.files:
+            raise UserError(f"{policy} starts from stage one: add video.files to {self.experiment.name}")
         overlays = self._overlays(recipe)
         shown = {
             key: value for key, value in settings.items() if key in SHOWN or key.startswith("data.lerobot.")
@@ -285,12 +290,9 @@ def _product(sweep: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, Any]]:
 
 
 def _suffix(swept: Mapping[str, Any]) -> str:
-    """What swept values add to a recipe's name."""
+    """What swept values add to a recipe's name, which names files, too."""
+    short = {key: "_".join(map(str, v)) if isinstance(v, list) else str(v) for key, v in swept.items()}
     return "".join(
-        f"-{value}" if isinstance(value, str) else f"-{key.rpartition('.')[2]}{_short(value)}"
+        f"-{short[key]}" if isinstance(value, str) else f"-{key.rpartition('.')[2]}{short[key]}"
         for key, value in swept.items()
-    )
-
-
-def _short(value: Any) -> str:
-    return "_".join(map(str, value)) if isinstance(value, list) else str(value)
+    ).replace("/", "_")

@@ -1,4 +1,5 @@
-"""Steps as jobs of a Slurm cluster, through submitit. They outlive an experiment that is killed."""
+"""Steps as jobs of a Slurm cluster, through submitit. They outlive an experiment that loses its terminal or is killed,
+and the same command finds them again; Ctrl-C cancels them."""
 
 from __future__ import annotations
 
@@ -91,3 +92,6 @@ class _Submitted:
         # Forced: by itself submitit asks Slurm about an older job only once a minute.
         while not self._job.done(force_check=True) and time.monotonic() < ends:
             time.sleep(1)
+
+    def leave(self) -> None:
+        """Its note names the job to whoever comes next."""
