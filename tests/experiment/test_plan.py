@@ -75,7 +75,8 @@ def test_nested_settings_are_those_written_in_one_word(tmp_path: Path):
         "evaluate.controller.execute": 2,
     }
     nested = {
-        "data": {"size": [96, 96], "camera": "front"}, "trainer": {"seed": 5}, "evaluate": {"controller": {"execute": 2}}
+        "data": {"size": [96, 96], "camera": "front"}, "trainer": {"seed": 5},
+        "evaluate": {"controller": {"execute": 2}},
     }  # fmt: skip
     one, other = (
         planned(tmp_path, cells={"two_stage": {**SMALL["cells"]["two_stage"], "set": each}}, compare=None)

@@ -113,7 +113,34 @@ def test_the_baseline_comes_first(page: str):
 def test_a_cell_with_other_starts_is_shown_and_not_paired(config: ReportConfig, tmp_path: Path):
     others = (config.results[1], write_results(tmp_path, "joint", "PMMMMMGM", seed=50))
     page = written(ReportConfig(output=tmp_path / "page.html", results=others))
-    assert "not on the same starts" in page and "p = " not in page
+    assert "</span>joint</td>" in page and "p = " not in page
+
+
+def test_those_with_the_same_starts_are_compared_and_stand_together(tmp_path: Path):
+    here, there = {"seed": 0}, {"seed": 50}
+    files = (
+        write_results(tmp_path, "para-left", "PPPPPPGM", **here),
+        write_results(tmp_path, "para-right", "PPPPPPPP", **there),
+        write_results(tmp_path, "joint-left", "PMMMMMGM", **here),
+        write_results(tmp_path, "joint-right", "MMMMMMMM", **there),
+    )
+    page = written(ReportConfig(output=tmp_path / "page.html", results=files))
+    assert (
+        "only para-left: 5, only joint-left: 0" in page and "only para-right: 8, only joint-right: 0" in page
+    )
+    rows = re.findall(r"</span>([\w-]+)</td>", page)
+    assert rows == ["para-left", "joint-left", "para-right", "joint-right"]
+    assert page.count('class="card starts"') == 2
+
+
+def test_results_of_one_name_are_told_apart_by_their_folders(tmp_path: Path):
+    (tmp_path / "cpu").mkdir()
+    (tmp_path / "gpu").mkdir()
+    files = tuple(write_results(tmp_path / place, "joint", "PMMMMMGM") for place in ("cpu", "gpu"))
+    page = written(ReportConfig(output=tmp_path / "page.html", results=files, baseline="gpu/joint"))
+    assert "only gpu/joint: 0, only cpu/joint: 0" in page
+    with pytest.raises(UserError, match="have one name, and so have their folders"):
+        write_page(ReportConfig(output=tmp_path / "other.html", results=(files[0], files[0])))
 
 
 def test_names_are_text_and_never_markup(page: str):

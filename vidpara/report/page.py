@@ -57,8 +57,9 @@ class Row(NamedTuple):
     steps: float | None
     seconds: float
     outcomes: tuple[str, ...]
+    reference: str
+    """The policy that it is compared with on the same starts; itself if there is none before it."""
     paired: Paired | None
-    is_baseline: bool
     grid: Media | None
     recordings: tuple[Media, ...]
 
@@ -98,22 +99,29 @@ def write_page(config: ReportConfig) -> None:
     if not config.results and not config.runs:
         raise UserError("there is nothing to report; give --results FILE.json ... or --runs FOLDER ...")
     found = [(path, results.read(path)) for path in config.results]
-    known = [result.cell for _, result in found]
+    known = told_apart([result.cell for _, result in found], config.results)
+    found = [(path, result._replace(cell=name)) for (path, result), name in zip(found, known, strict=True)]
     if found and config.baseline and config.baseline not in known:
         raise UserError(f"--baseline {config.baseline} is none of the results' cells: {', '.join(known)}")
     baseline = config.baseline or next(iter(known), "")
     found.sort(key=lambda pair: pair[1].cell != baseline)
     runs = [read_run(folder) for folder in config.runs]
+    names = told_apart([run.name for run in runs], config.runs)
+    runs = [run._replace(name=name) for run, name in zip(runs, names, strict=True)]
     pictures = [media(path, path.stem.replace("_", " ")) for path in config.pictures]
     durations = _durations(config.timings)
     styles = figures.styles([*(result.cell for _, result in found), *(run.name for run in runs)])
     cells = [result for _, result in found]
+    rows = [_row(path, result, cells, styles[result.cell]["color"]) for path, result in found]
     content = render(
         "page.html.jinja",
         title=config.title,
         notes=config.notes,
-        baseline=baseline,
-        rows=[_row(path, result, cells, baseline, styles[result.cell]["color"]) for path, result in found],
+        rows=rows,
+        alike=[
+            [row for row in rows if row.reference == first]
+            for first in dict.fromkeys(r.reference for r in rows)
+        ],
         protocol=facts([(result.cell, result.protocol) for result in cells]),
         versions=facts([(result.cell, {**result.versions, **_made(result)}) for result in cells], {"policy"}),
         success=cells[0].protocol.get("success", "") if cells else "",
@@ -125,6 +133,24 @@ def write_page(config: ReportConfig) -> None:
         durations=durations,
     )
     write_atomically(config.output, content.encode())
+
+
+def told_apart(names: Sequence[str], places: Sequence[Path]) -> list[str]:
+    """The names, those that are there twice with their folder before them.
+
+    Raises:
+        UserError: they are the same with it, too.
+    """
+    found = [
+        f"{place.absolute().parent.name}/{name}" if names.count(name) > 1 else name
+        for name, place in zip(names, places, strict=True)
+    ]
+    if twice := [place for name, place in zip(found, places, strict=True) if found.count(name) > 1]:
+        raise UserError(
+            f"{' and '.join(map(str, twice[:2]))} have one name, and so have their folders; rename one folder, or "
+            "leave one of them out"
+        )
+    return found
 
 
 def facts(of: Sequence[tuple[str, Mapping[str, Any]]], left_out: Container[str] = ()) -> list[Fact]:
@@ -161,11 +187,11 @@ def media(path: Path, title: str) -> Media:
     return Media(title, uri, path.suffix == ".mp4")
 
 
-def _row(path: Path, found: Results, cells: Sequence[Results], baseline: str, color: str) -> Row:
+def _row(path: Path, found: Results, cells: Sequence[Results], color: str) -> Row:
     place, total = found.count("PLACE"), len(found.episodes)
     low, high = wilson(place, total)
     placed = [episode.steps for episode in found.episodes if episode.outcome == "PLACE"]
-    reference = next((cell for cell in cells if cell.cell == baseline), None)
+    reference = next(cell for cell in cells if cell is found or results.paired(cell, found))
     grid = recording.grid_path(path)
     by_outcome = sorted(range(total), key=lambda index: ORDER.index(found.episodes[index].outcome))
     films = [(index, recording.path(path, index)) for index in by_outcome]
@@ -182,8 +208,8 @@ def _row(path: Path, found: Results, cells: Sequence[Results], baseline: str, co
         steps=sum(placed) / len(placed) if placed else None,
         seconds=sum(episode.seconds for episode in found.episodes) / total,
         outcomes=tuple(episode.outcome for episode in found.episodes),
-        paired=results.compare(reference, found) if reference and results.paired(reference, found) else None,
-        is_baseline=found is reference,
+        reference=reference.cell,
+        paired=None if found is reference else results.compare(reference, found),
         grid=media(grid, f"{found.cell}: all recorded episodes") if grid.is_file() else None,
         recordings=tuple(
             media(film, f"episode {index}: {found.episodes[index].outcome}")
