@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -35,14 +36,15 @@ def check_actions(source: Source, episodes: Sequence[Episode], demos: int) -> It
         told = [(each, command) for each, command in told if each.name not in broken]
     without = Finding("actions", "left out", "no command of three numbers or more for each of the poses")
     motions = [Motion(command[:, :3], each.position.double().numpy()) for each, command in told]
-    yield actions(motions) if motions else without
+    rate = statistics.median([episode.rate for episode, _ in told] or [1.0])  # they have two rows at least
+    yield actions(motions, rate) if motions else without
     turnings = [
         Turning(command[:, 3:6], each.rotation.double().numpy())
         for each, command in told
         if each.has_rotation and command.shape[1] > GRIPPER_COMMAND
     ]
     if turnings:
-        yield rotations(turnings)
+        yield rotations(turnings, rate)
     if demos > 0:
         yield _replay(labelled, demos)
 

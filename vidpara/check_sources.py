@@ -14,7 +14,7 @@ from vidpara.data.episode import Episode, readable
 from vidpara.data.finding import Finding
 from vidpara.data.source_file import Source, sources_of
 from vidpara.data.sources import check_settings, of_tasks, on_clock, read_source, together
-from vidpara.data.split import workspace
+from vidpara.data.split import split, workspace
 from vidpara.data.verify import verify
 from vidpara.types import Workspace
 
@@ -57,14 +57,19 @@ def check_all(episodes: list[Episode], config: DataConfig) -> tuple[list[Episode
         return [], [Finding("together", "error", str(error), "no training takes these sources as they are")]
     short: list[UserError] = []
     found = list(readable((partial(long_enough, episode, config.clip) for episode in whole), short))
-    if not short:
-        return whole, [
-            Finding(
-                "length", "ok", f"the shortest of {len(whole)} episodes has {min(map(len, whole))} frames"
-            )
-        ]
-    said = f"{len(short)} of {len(whole)} episodes are shorter than a clip, first {short[0]}"
-    return found, [Finding("length", "error", said)]
+    if short:
+        said = f"{len(short)} of {len(whole)} episodes are shorter than a clip, first {short[0]}"
+        return found, [Finding("length", "error", said), *_divided(found, config)]
+    said = f"the shortest of {len(whole)} episodes has {min(map(len, whole))} frames"
+    return whole, [Finding("length", "ok", said), *_divided(found, config)]
+
+
+def _divided(episodes: list[Episode], config: DataConfig) -> Iterator[Finding]:
+    """Why a training with these settings would refuse them, which other settings may mend."""
+    try:
+        split(episodes, config)
+    except UserError as error:
+        yield Finding("split", "warning", f"a training with these settings refuses them: {error}")
 
 
 def _check(

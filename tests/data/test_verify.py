@@ -28,20 +28,20 @@ from vidpara.data.verify_pictures import Decoded, decode, pictures
 FOCAL, HEIGHT, FRAMES = 40.0, 1.0, 48
 
 
-def drawn() -> np.ndarray:
+def drawn(count: int = FRAMES) -> np.ndarray:
     """Upright frames in which a square of 7 pixels goes where the recorded points are seen."""
     rng = np.random.default_rng(0)
     table, square = rng.integers(90, 130, (SIZE, SIZE, 3)), rng.integers(0, 256, (7, 7, 3))
-    frames = np.repeat(table[None], FRAMES, 0).astype(np.uint8)
-    for frame, (x, y, _) in zip(frames, points(), strict=True):
+    frames = np.repeat(table[None], count, 0).astype(np.uint8)
+    for frame, (x, y, _) in zip(frames, points(count), strict=True):
         column, row = int(SIZE / 2 + FOCAL * x), int(SIZE / 2 - FOCAL * y)
         frame[row - 3 : row + 4, column - 3 : column + 4] = square
     return frames
 
 
-def points() -> np.ndarray:
+def points(count: int = FRAMES) -> np.ndarray:
     """A path on no line of symmetry of the image; the camera is a metre above it, looking down."""
-    along = np.linspace(0, 1, FRAMES)
+    along = np.linspace(0, 1, count)
     return np.stack([0.5 * along - 0.25, 0.1 + 0.2 * along**2, 0 * along + HEIGHT], 1)
 
 
@@ -167,6 +167,34 @@ def test_every_second_picture_repeated_is_a_camera_that_is_slower_than_the_poses
     assert (
         pictures([Decoded(episode, repeated, plain=False)]).verdict == "ok"
     )  # too slow for a picture to change
+
+
+@pytest.mark.parametrize("name", ["upside down", "mirrored left to right"])
+def test_the_pictures_of_a_slow_arm_are_judged_too(tmp_path, name):
+    """A third as fast: in three frames it moves by less than a pixel."""
+    slow = write(tmp_path / "slow.hdf5", demos=8, frames=3 * FRAMES)
+    with h5py.File(slow, "a") as data:
+        for demo in data["data"].values():
+            demo["obs/agentview_rgb"][:] = FLIPS[name](drawn(3 * FRAMES))[:, ::-1]
+            demo["obs/site_pos"][:] = points(3 * FRAMES)
+    finding = found(slow)["orientation"]
+    assert finding.verdict == "error" and finding.fix == f"store the pictures {name}"
+
+
+def test_fast_cameras_are_looked_at_about_twenty_times_a_second(path):
+    episode = read_episodes(path)[0]
+    fast = replace(episode, times=0.4 * episode.times)  # 50 Hz
+    assert verify_motion.film(episode).stride == 1
+    film = verify_motion.film(fast)
+    assert film.stride == 2 and len(film.images) == FRAMES / 2
+    np.testing.assert_array_equal(film.images, verify_motion.film(episode).images[::2])
+
+
+def test_what_cannot_be_judged_is_left_out_and_an_end_effector_out_of_sight_is_said_to_be(path):
+    change(path, "obs/site_pos", lambda p: p + np.array([9.0, 0, 0]))
+    findings = found(path)
+    assert findings["orientation"].verdict == findings["clock"].verdict == "left out"
+    assert findings["camera"].found == "the end effector is projected outside all pictures"
 
 
 def test_a_few_pictures_call_nothing_wrong(path):

@@ -55,6 +55,10 @@ def _wrong(episode: Episode, video: VideoFrames, found: Header | UserError) -> s
         return f"{video.file} ends at {found.end:.3f} s, the last frame is wanted at {video.times[-1]:.3f} s"
     if found.size == episode.stored_size:
         return ""
-    if (size := upright_size(video.file)) != episode.stored_size:  # which a phone's header does not say
+    try:
+        size = upright_size(video.file)  # which a phone's header does not say
+    except UserError as error:
+        return str(error)
+    if size != episode.stored_size:
         return f"{video.file} has {size} rows and columns, the metadata say {episode.stored_size}"
     return ""

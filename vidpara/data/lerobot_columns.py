@@ -165,14 +165,17 @@ def _camera_in_file(
     try:
         stored = np.array(found["world_from_camera"], float) if pose is None else pose
         camera = _camera(str(file), np.array(found["intrinsics"], float), stored)
-        rows, columns = found.get("image_size", stored_size)
     except (ValueError, TypeError) as error:
         raise UserError(
             f"{file}: camera '{name}' is not written in numbers ({error}); see docs/data.md"
         ) from error
-    if min(rows, columns) < 1:
-        raise UserError(f"{file}: camera '{name}' has image_size [{rows}, {columns}]; give rows and columns")
-    return resize_camera(camera, (int(rows), int(columns)), stored_size)
+    match found.get("image_size", stored_size):
+        case [int(rows), int(columns)] if rows > 0 and columns > 0:
+            return resize_camera(camera, (rows, columns), stored_size)
+        case other:
+            raise UserError(
+                f"{file}: camera '{name}' has image_size {other}; give rows and columns: [480, 640]"
+            )
 
 
 @functools.cache

@@ -45,7 +45,7 @@ class Dataset(NamedTuple):
     def image_size(self, key: str) -> tuple[int, int]:
         """Rows and columns of a camera's images; the channels stand last or first."""
         shape = self.features[key].get("shape")
-        if not isinstance(shape, list) or len(shape) != 3:
+        if not (isinstance(shape, list) and len(shape) == 3 and all(type(n) is int and n > 0 for n in shape)):
             raise UserError(
                 f"{self.folder / INFO}: the shape of '{key}' is {shape}, [rows, columns, channels] is expected; "
                 "copy it anew"

@@ -70,8 +70,20 @@ def values(
     cells = table.column(column).combine_chunks()
     if isinstance(cells, pa.ChunkedArray):  # a table without rows
         cells = pa.concat_arrays(cells.chunks) if cells.num_chunks else pa.array([], cells.type.value_type)
-    while pa.types.is_nested(cells.type):
+    while (
+        pa.types.is_list(cells.type)
+        or pa.types.is_large_list(cells.type)
+        or pa.types.is_fixed_size_list(cells.type)
+    ):
         cells = cells.flatten()
+    kind = cells.type
+    if not (
+        pa.types.is_integer(kind)
+        or pa.types.is_floating(kind)
+        or pa.types.is_boolean(kind)
+        or pa.types.is_null(kind)
+    ):
+        raise ValueError(f"they are of type {kind}")
     if cells.null_count or len(cells) % max(1, len(table)):
         raise ValueError("rows are empty or of different lengths")
     return cells.to_numpy(zero_copy_only=False).reshape(len(table), -1)

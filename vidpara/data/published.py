@@ -56,7 +56,12 @@ def camera_of(model: str, name: str, rows: int, columns: int) -> Camera:
         )
     place = np.array(fixed[name].get("pos", "0 0 0").split(), float)
     turn = np.array(fixed[name].get("quat", "1 0 0 0").split(), float)
-    focal = rows / 2 / math.tan(math.radians(float(fixed[name].get("fovy", FOVY))) / 2)
+    angle = float(fixed[name].get("fovy", FOVY))
+    if not 0 < angle < 180:
+        raise UserError(
+            f"the model's camera '{name}' has a fovy of {angle:g} degrees; give one between 0 and 180"
+        )
+    focal = rows / 2 / math.tan(math.radians(angle) / 2)
     pose = np.eye(4)
     pose[:3, :3] = Rotation.from_quat(turn, scalar_first=True).as_matrix() @ OPENCV_FROM_MUJOCO
     pose[:3, 3] = place

@@ -1,7 +1,7 @@
 """Whether commanded translations and rotations go with the recorded poses, read from the numbers alone.
 
 An arm lags behind its commands, so which row's command led to which pose is known only up to the lag: a motion that
-comes before its command is an error, one that follows by a row or two is what a controller does.
+comes before its command is an error, one that follows by a tenth of a second is what a controller does.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from scipy.spatial.transform import Rotation
 from vidpara.data.finding import Finding
 from vidpara.types import Float
 
-LAGS = range(-4, 7)
-"""Rows by which a motion may follow its command."""
-USUAL = range(0, 4)
-"""Those that a controller explains."""
+EARLIEST, LATEST = -0.2, 0.5
+"""Seconds by which a motion may follow its command."""
+USUAL = 0.15
+"""Up to which a controller explains it."""
 GOES = 0.5
 """Correlation from which an axis goes with its command."""
 FOLLOWS = 0.9
@@ -58,6 +58,19 @@ class Followed(NamedTuple):
     command: Float[np.ndarray, "n 3"]
 
 
+class Rows(NamedTuple):
+    """Rows by which a motion may follow its command, and those of them that a controller explains."""
+
+    all: range
+    usual: range
+
+
+def _rows(rate: float) -> Rows:
+    """At so many rows a second; a row either way at least."""
+    first, last, usual = (max(1, round(abs(seconds) * rate)) for seconds in (EARLIEST, LATEST, USUAL))
+    return Rows(range(-first, max(last, usual) + 1), range(usual + 1))
+
+
 class Match(NamedTuple):
     """How commands and motions go together: `own` is the mean correlation of each axis with itself."""
 
@@ -70,8 +83,10 @@ class Match(NamedTuple):
     """Which axis' command each axis goes with, if clearly not with its own; empty if it does."""
 
 
-def actions(motions: Sequence[Motion]) -> Finding:
-    """Correlation of commands and motions, axis by axis, at every lag and with every order and sign of the axes."""
+def actions(motions: Sequence[Motion], rate: float) -> Finding:
+    """Correlation of commands and motions, `rate` rows a second, axis by axis, at every lag and with every order and
+    sign of the axes.
+    """
     followed = [Followed(np.diff(each.position, axis=0), each.command[1:]) for each in motions]
     moved, told = _spreads(followed)
     used = [axis for axis in range(3) if moved[axis] > MOVES]
@@ -82,30 +97,35 @@ def actions(motions: Sequence[Motion]) -> Finding:
             "actions", "warning", "the end effector moves along axes whose command never changes",
             "are the action's first three numbers translations?",
         )  # fmt: skip
-    match = _match(followed, used)
+    rows = _rows(rate)
+    match = _match(followed, used, rows)
     found = f"motion follows the commands {match.said}"
+    if (match.other or match.own < GOES) and (target := _absolute(motions)) > FOLLOWS:
+        said = f"the commands are positions to go to: correlation with those reached {target:.2f}"
+        return Finding("actions", "ok", said)
     if match.other:
         fix = "the commands have other axes or signs than the poses: bring both into the world's"
         return Finding("actions", "error", f"{found}; but {match.other}", fix)
-    if match.own < GOES and (target := _absolute(motions)) > FOLLOWS:
-        said = f"the commands are positions to go to: correlation with those reached {target:.2f}"
-        return Finding("actions", "ok", said)
+    best = max(rows.all, key=lambda lag: _mean(match.tables[lag], (0, 1, 2), used))
+    most = _mean(match.tables[best], (0, 1, 2), used)
+    if best not in rows.usual and most > max(GOES, match.own + LATER):
+        late = best > 0
+        off = f"the motion is {abs(best)} rows ({abs(best) / rate:.2g} s) {'behind' if late else 'before'} its command"
+        fix = "actions and poses are of other rows: shift one of them"
+        fix = f"is the arm as slow as that? If not, {fix}" if late else fix
+        return Finding(
+            "actions", "warning" if late else "error", f"{off}, correlation {most:.2f}; {found}", fix
+        )
     if match.own < GOES:
         fix = (
             "are the first three numbers differences of the end effector's position, or positions? Joint commands and "
             "those in the hand's frame are neither"
         )
         return Finding("actions", "warning", found, fix)
-    best = max(LAGS, key=lambda lag: _mean(match.tables[lag], (0, 1, 2), used))
-    if best not in USUAL and _mean(match.tables[best], (0, 1, 2), used) > match.own + LATER:
-        off = f"the motion is {abs(best)} rows {'before' if best < 0 else 'behind'} its command"
-        return Finding(
-            "actions", "error", f"{off}; {found}", "actions and poses are of other rows: shift one of them"
-        )
     return Finding("actions", "ok", found)
 
 
-def rotations(turnings: Sequence[Turning]) -> Finding:
+def rotations(turnings: Sequence[Turning], rate: float) -> Finding:
     """The same for the hand's rotation. Commands of another frame are as common as rotations that are read wrongly, and
     numbers do not tell one from the other: no error.
     """
@@ -118,7 +138,7 @@ def rotations(turnings: Sequence[Turning]) -> Finding:
         found = f"the hand turns about {' and '.join(untold)}, and the command for it never changes"
         fix = "are the rotations read from the right numbers (lerobot.rotation_at), and as what they are?"
         return Finding("rotations", "warning", found, fix)
-    match = _match(followed, used)
+    match = _match(followed, used, _rows(rate))
     found = f"the hand's turning follows the commands {match.said}"
     fix = (
         "are the rotations read as what they are (lerobot.rotation_as, rotation_at), of the hand in the world "
@@ -141,15 +161,15 @@ def _spreads(followed: Sequence[Followed]) -> tuple[Float[np.ndarray, "3"], Floa
     return tuple(np.concatenate(part).std(0) for part in zip(*followed, strict=True))
 
 
-def _match(followed: Sequence[Followed], used: Sequence[int]) -> Match:
-    tables = {lag: _correlations(followed, lag) for lag in LAGS}
-    lag = max(USUAL, key=lambda lag: _mean(tables[lag], (0, 1, 2), used))
+def _match(followed: Sequence[Followed], used: Sequence[int], rows: Rows) -> Match:
+    tables = {lag: _correlations(followed, lag) for lag in rows.all}
+    lag = max(rows.usual, key=lambda lag: _mean(tables[lag], (0, 1, 2), used))
     own = _mean(tables[lag], (0, 1, 2), used)
     each = ", ".join(f"{AXES[axis]} {tables[lag][axis, axis]:.2f}" for axis in used)
     said = f"by {lag} row{'s' if lag != 1 else ''}: correlation {each}"
     orders = itertools.permutations(range(3)) if len(used) == 3 else [(0, 1, 2)]
     where, order = max(
-        itertools.product(USUAL, orders), key=lambda at: _mean(np.abs(tables[at[0]]), at[1], used)
+        itertools.product(rows.usual, orders), key=lambda at: _mean(np.abs(tables[at[0]]), at[1], used)
     )
     if _mean(np.abs(tables[where]), order, used) <= max(GOES, own + BETTER):
         return Match(tables, lag, own, said, "")

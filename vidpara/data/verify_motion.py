@@ -18,20 +18,23 @@ from vidpara.data.finding import Finding
 from vidpara.geometry.camera import resize_images
 from vidpara.types import Bool, Float
 
-LAG = 3
-"""Frames between the two pictures of a pair."""
+HERTZ = 20
+"""Pictures a second that are looked at, about, where there are more."""
+LAGS = (3, 6, 12, 24)
+"""Pictures between the two of a pair: the first with which there are enough pairs, or a tenth of all, since arms are
+slow and fast."""
 MOVED = 3.0
 """Pixels that the projected end effector must move for a pair to say something, at 128 rows."""
 GOES_ALONG = 0.04
 """Share of the motion that must go with the end effector. Our own rollouts give 0.12, with a camera off by a thirtieth
 of the image 0.03 and less, unless it is off towards the arm, which moves alike."""
 SHIFTS = range(-10, 11)
-"""Frames by which poses may be late or early."""
+"""Pictures by which poses may be late or early."""
 CLEAR = 1.5
 """How much better another moment's poses must fit to be named: at 64 rows and fewer those of the fingers, some frames
 earlier, fit as well as those of the point between them."""
 ROWS, LONGEST, BLOCK = 128, 300, 16
-"""Rows that larger pictures are reduced to, frames of an episode that are looked at, and how many are read at once."""
+"""Rows that larger pictures are reduced to, pictures of an episode that count, and how many are read at once."""
 ENOUGH = 50
 """Pairs of pictures without which nothing is called wrong."""
 SURE, LIKELY = 3.0, 1.0
@@ -40,11 +43,14 @@ named where the pictures as they are do not fit."""
 
 
 class Film(NamedTuple):
-    """An episode as it is looked at: grey pictures in [0, 1], the projected end effector (u, v), whether it is seen."""
+    """Every `stride`-th frame of an episode: grey pictures in [0, 1], the projected end effector (u, v), whether it is
+    seen.
+    """
 
     images: Float[np.ndarray, "t h w"]
     pixel: Float[np.ndarray, "t 2"]
     seen: Bool[np.ndarray, "t"]
+    stride: int = 1
 
 
 class Fit(NamedTuple):
@@ -68,7 +74,7 @@ class Fit(NamedTuple):
 
 
 class Pairs(NamedTuple):
-    """Pairs of grey pictures, and the projected end effector (u, v) in each, before and after `LAG` frames."""
+    """Pairs of grey pictures, and the projected end effector (u, v) in each, before and after some frames."""
 
     before: Float[np.ndarray, "n h w"]
     after: Float[np.ndarray, "n h w"]
@@ -95,14 +101,17 @@ TURNS: dict[str, Turn] = {
 def check(episodes: Sequence[Episode]) -> Iterator[Finding]:
     """Orientation, clock and camera of labelled episodes."""
     films = [film(episode) for episode in episodes if episode.image_size == episodes[0].image_size]
-    pairs = motion_pairs(films)
+    lag = _lag(films)
+    pairs = motion_pairs(films, lag)
     if not len(pairs.before):
-        yield Finding(
-            "camera", "warning", "the end effector hardly moves in the pictures", "look at the sheet"
-        )
+        for name in ("orientation", "clock"):
+            yield Finding(name, "left out", "no picture shows the end effector before and after a motion")
+        seen = any(each.seen.any() for each in films)
+        found = "hardly moves in the pictures" if seen else "is projected outside all pictures"
+        yield Finding("camera", "warning", f"the end effector {found}", "look at the sheet")
         return
     yield orientation(pairs)
-    yield clock(films)
+    yield clock(films, lag)
     yield camera(pairs)
 
 
@@ -126,14 +135,15 @@ def orientation(pairs: Pairs) -> Finding:
     return Finding("orientation", "ok", f"{found}{fits[best]}")
 
 
-def clock(films: Sequence[Film]) -> Finding:
+def clock(films: Sequence[Film], lag: int = LAGS[0]) -> Finding:
     """Whether the pictures move with poses of another moment."""
-    fits = {shift: fit(motion_pairs(films, shift)) for shift in SHIFTS}
+    fits = {shift: fit(motion_pairs(films, lag, shift)) for shift in SHIFTS}
     best = max(fits, key=lambda shift: fits[shift].share)
     found = f"{fits[0]} of the motion goes with the poses of the same frame"
     if fits[best].share < GOES_ALONG or not fits[best].beats(fits[0], CLEAR):
         return Finding("clock", "ok", found)
-    found += f", {fits[best]} with those of {abs(best)} frames {'later' if best > 0 else 'earlier'}"
+    frames = abs(best) * films[0].stride
+    found += f", {fits[best]} with those of {frames} frames {'later' if best > 0 else 'earlier'}"
     fix = "pictures and poses are recorded with a delay between them; shift one of them by about that many frames"
     return judged("clock", found, fix, [fits[best], fits[0]])
 
@@ -163,34 +173,54 @@ def judged(check: str, found: str, fix: str, fits: Sequence[Fit]) -> Finding:
 
 def film(episode: Episode) -> Film:
     """An episode's pictures in grey, and where its end effector is projected."""
-    count, (rows, columns) = min(len(episode), LONGEST), episode.image_size
+    stride = max(1, round(episode.rate / HERTZ)) if len(episode) > 1 else 1
+    moments, (rows, columns) = range(0, len(episode), stride)[:LONGEST], episode.image_size
     size = (rows, columns) if rows <= ROWS else (ROWS, max(1, round(columns * ROWS / rows)))
-    grey = np.empty((count, *size), np.float32)
-    for first in range(0, count, BLOCK):
-        images = torch.from_numpy(episode.images(range(first, min(first + BLOCK, count))))
+    grey = np.empty((len(moments), *size), np.float32)
+    for first in range(0, len(moments), BLOCK):
+        images = torch.from_numpy(episode.images(moments[first : first + BLOCK]))
         grey[first : first + BLOCK] = resize_images(images, size).numpy().mean(-1, dtype=np.float32) / 255
-    pixel = episode.pixel[:count].numpy() * [size[1] / columns, size[0] / rows]
-    return Film(grey, pixel, episode.in_view[:count].numpy())
+    pixel = episode.pixel[moments].numpy() * [size[1] / columns, size[0] / rows]
+    return Film(grey, pixel, episode.in_view[moments].numpy(), stride)
 
 
-def motion_pairs(films: Sequence[Film], shift: int = 0) -> Pairs:
-    """Pairs of pictures between which the projected end effector has moved; with `shift` the poses are taken from so
-    many frames later.
+def motion_pairs(films: Sequence[Film], lag: int = LAGS[0], shift: int = 0) -> Pairs:
+    """Pairs of pictures, `lag` apart, between which the projected end effector has moved; with `shift` the poses are
+    taken from so many pictures later.
     """
     before, after, pixel_before, pixel_after = [], [], [], []
-    for images, pixel, seen in films:
-        least = MOVED * images.shape[1] / 128
-        for now in range(max(0, -shift), len(images) - LAG - max(0, shift), LAG):
-            here, there = now + shift, now + LAG + shift
-            if seen[here] and seen[there] and np.linalg.norm(pixel[there] - pixel[here]) >= least:
-                before.append(images[now])
-                after.append(images[now + LAG])
-                pixel_before.append(pixel[here])
-                pixel_after.append(pixel[there])
+    for each in films:
+        for now in _moving(each, lag, shift):
+            before.append(each.images[now])
+            after.append(each.images[now + lag])
+            pixel_before.append(each.pixel[now + shift])
+            pixel_after.append(each.pixel[now + lag + shift])
     pictures = (len(before), *films[0].images.shape[1:])
     a, b = np.reshape(before, pictures), np.reshape(after, pictures)
     change = np.array([_largest_change(*each) for each in zip(a, b, strict=True)])
     return Pairs(a, b, np.reshape(pixel_before, (-1, 2)), np.reshape(pixel_after, (-1, 2)), change)
+
+
+def _moving(film: Film, lag: int, shift: int = 0) -> list[int]:
+    """First pictures of pairs between which the projected end effector moves, and is seen before and after."""
+    _, pixel, seen, _ = film
+    least = MOVED * film.images.shape[1] / 128
+    return [
+        now
+        for now in range(max(0, -shift), len(pixel) - lag - max(0, shift), lag)
+        if seen[now + shift]
+        and seen[now + lag + shift]
+        and np.linalg.norm(pixel[now + lag + shift] - pixel[now + shift]) >= least
+    ]
+
+
+def _lag(films: Sequence[Film]) -> int:
+    """The first of `LAGS` with enough pairs."""
+    for lag in LAGS:
+        all_pairs = sum(len(film.pixel) // lag for film in films)
+        if sum(len(_moving(film, lag)) for film in films) >= min(ENOUGH, all_pairs / 10):
+            return lag
+    return LAGS[-1]
 
 
 def fit(pairs: Pairs) -> Fit:
