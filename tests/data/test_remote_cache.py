@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from vidpara.cli import UserError
 from vidpara.config import DataConfig
 from vidpara.data import remote_cache
 from vidpara.data.episode import Episode
-from vidpara.data.frames import Frames
+from vidpara.data.frames import Frames, parts
 from vidpara.data.latents import CachedFrames, Encode, cache_frames
 from vidpara.data.sources import read_sources
 from vidpara.models.autoencoder import Pixels
@@ -141,6 +141,9 @@ class Gone:
 
     def read(self, moments: Sequence[int]) -> np.ndarray:
         raise OSError("the disk does not answer")
+
+    def blocks(self, moments: Sequence[int], size: int) -> Iterator[np.ndarray]:
+        return map(self.read, parts(moments, size))
 
     def fingerprint(self) -> str:
         return self.frames.fingerprint()

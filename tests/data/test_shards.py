@@ -117,15 +117,15 @@ def test_what_could_not_be_read_once_is_tried_again(tmp_path, monkeypatch):
         write_mp4(tmp_path / f"videos/{seed}.mp4", drift(FRAMES, seed), 20, 10)
     episodes = read_sources(DataConfig(rollouts=(tmp_path / "videos",)))
     cache = partial(cache_source, episodes, smaller, ZeroContext(4), [])
-    read = VideoFrames.read
+    blocks = VideoFrames.blocks
 
-    def away(frames: VideoFrames, moments) -> np.ndarray:
+    def away(frames: VideoFrames, moments, size) -> Iterator[np.ndarray]:
         if frames.name == "1.mp4":
             raise UserError("the disk does not answer")
-        return read(frames, moments)
+        return blocks(frames, moments, size)
 
     with monkeypatch.context() as patch:
-        patch.setattr(VideoFrames, "read", away)
+        patch.setattr(VideoFrames, "blocks", away)
         assert set(cache(tmp_path / "twice", on_error="skip")) == {"0.mp4", "2.mp4"}
     twice, once = cache(tmp_path / "twice", on_error="skip"), cache(tmp_path / "once")
     for again, whole in zip(of_episodes(episodes, twice), of_episodes(episodes, once), strict=True):

@@ -7,7 +7,7 @@ pipeline.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from data.rollout_files import SIZE, write
 from vidpara.config import DataConfig
 from vidpara.data import verify_motion
 from vidpara.data.finding import Finding
-from vidpara.data.frames import Frames
+from vidpara.data.frames import Frames, parts
 from vidpara.data.rollouts import read_episodes
 from vidpara.data.sources import read_sources
 from vidpara.data.verify import verify
@@ -225,6 +225,9 @@ class UpsideDown:
     def read(self, moments: Sequence[int]) -> np.ndarray:
         return self.frames.read(moments)[:, ::-1].copy()
 
+    def blocks(self, moments: Sequence[int], size: int) -> Iterator[np.ndarray]:
+        return map(self.read, parts(moments, size))
+
     def fingerprint(self) -> str:
         return self.frames.fingerprint()
 
@@ -240,6 +243,9 @@ def test_long_and_large_videos_are_looked_at_in_parts(tmp_path):
         def read(self, moments):
             asked.append(len(moments))
             return np.zeros((len(moments), 256, 320, 3), np.uint8)
+
+        def blocks(self, moments, size):
+            return map(self.read, parts(moments, size))
 
         def fingerprint(self):
             return ""

@@ -18,7 +18,7 @@ import pytest
 from vidpara.cli import UserError
 from vidpara.data import headers
 from vidpara.data import video as reader
-from vidpara.data.video import frame_times, header, read_frames, upright_size
+from vidpara.data.video import VideoFrames, frame_times, header, read_frames, upright_size
 from vidpara.data.video_folder import read_videos
 
 FRAMES, SIZE = 60, (48, 64)
@@ -144,6 +144,20 @@ def test_every_frame_alone_is_that_of_a_full_decode(video):
     times, images = decoded(video)
     for i, time in enumerate(times):
         assert np.array_equal(read_frames(video, np.array([time]))[0], images[i]), f"frame {i}"
+
+
+def test_frames_in_blocks_are_those_of_a_full_decode_and_the_file_is_opened_once(
+    video: Path, monkeypatch: pytest.MonkeyPatch
+):
+    times, images = decoded(video)
+    opened, plain = [], reader._open
+    monkeypatch.setattr(reader, "_open", lambda path: opened.append(path) or plain(path))
+    frames, moments = VideoFrames(video, "one", times), [0, 3, 3, 4, *range(10, FRAMES)]
+    found = list(frames.blocks(moments, 8))
+    assert len(opened) == 1 and {len(block) for block in found[:-1]} == {8}
+    assert np.array_equal(np.concatenate(found), images[moments])
+    with pytest.raises(UserError, match=r"a frame at 9\.0000 s is wanted"):
+        list(VideoFrames(video, "one", np.array([0.5, 9.0])).blocks([0, 1], 1))
 
 
 def test_a_clip_in_any_order_is_that_of_a_full_decode(video):

@@ -5,7 +5,7 @@ Frames are made here, black with one white dot, because where that dot has to ap
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from tests.data.rollout_files import write
+from vidpara.data.frames import parts
 from vidpara.data.rollouts import read_episodes
 from vidpara.geometry.camera import project
 from vidpara.report import tabletop
@@ -35,6 +36,9 @@ class Dotted:
         images = np.zeros((len(moments), 32, 32, 3), np.uint8)
         images[:, int(self.v), int(self.u)] = 255
         return images
+
+    def blocks(self, moments: Sequence[int], size: int) -> Iterator[np.ndarray]:
+        return map(self.read, parts(moments, size))
 
     def fingerprint(self) -> str:
         return ""

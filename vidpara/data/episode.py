@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeVar
@@ -111,12 +112,32 @@ class Episode:
         Raises:
             UserError: they cannot be read, or are not of the size that the metadata say.
         """
-        try:
+        with self._read_error():
             stored = self.frames.read(range(len(self)) if moments is None else moments)
+        return self._resized(stored)
+
+    def blocks(
+        self, size: int, moments: Sequence[int] | None = None
+    ) -> Iterator[UInt8[np.ndarray, "n h w 3"]]:
+        """The same of `moments` that ascend, `size` frames at a time, for one way through the file and little memory.
+
+        Raises:
+            UserError: as `images`.
+        """
+        with self._read_error():
+            for stored in self.frames.blocks(range(len(self)) if moments is None else moments, size):
+                yield self._resized(stored)
+
+    @contextmanager
+    def _read_error(self) -> Iterator[None]:
+        try:
+            yield
         except (OSError, KeyError, RuntimeError, ValueError) as error:  # of h5py, too
             raise UserError(
                 f"{self.source}: the frames of {self.name} cannot be read ({error}); copy the file anew"
             ) from error
+
+    def _resized(self, stored: UInt8[np.ndarray, "n h w 3"]) -> UInt8[np.ndarray, "n h2 w2 3"]:
         if (found := stored.shape[1:3]) != self.stored_size:
             raise UserError(
                 f"{self.source}: the frames of {self.name} have {found[0]} x {found[1]} pixels, the metadata say "

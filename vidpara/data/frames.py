@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -24,9 +24,18 @@ class Frames(Protocol):
         """The frames of these moments, upright, in the size they are stored in."""
         ...
 
+    def blocks(self, moments: Sequence[int], size: int) -> Iterator[UInt8[np.ndarray, "n h w 3"]]:
+        """The same, `size` frames at a time, of moments that ascend: what lies between two blocks is read once."""
+        ...
+
     def fingerprint(self) -> str:
         """Text that changes when the pictures do, read without opening them."""
         ...
+
+
+def parts(moments: Sequence[int], size: int) -> Iterator[Sequence[int]]:
+    """The moments, `size` at a time."""
+    return (moments[first : first + size] for first in range(0, len(moments), size))
 
 
 @dataclass(frozen=True)
@@ -42,6 +51,9 @@ class Chosen:
 
     def read(self, moments: Sequence[int]) -> UInt8[np.ndarray, "n h w 3"]:
         return self.frames.read(self.moments[np.asarray(moments)].tolist())
+
+    def blocks(self, moments: Sequence[int], size: int) -> Iterator[UInt8[np.ndarray, "n h w 3"]]:
+        return self.frames.blocks(self.moments[np.asarray(moments)].tolist(), size)
 
     def fingerprint(self) -> str:
         return f"{self.frames.fingerprint()} {hashlib.sha256(self.moments.tobytes()).hexdigest()[:16]}"

@@ -6,6 +6,7 @@ both, so a changed source or autoencoder never reads a stale cache.
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import os
@@ -30,7 +31,8 @@ from vidpara.data.team import ALONE, Team
 from vidpara.types import Float, Tensor, UInt8
 
 Encode = Callable[[Float[Tensor, "n 3 h w"]], Tensor]
-BATCH = 64
+BATCH, READ = 64, 64 * 256 * 256
+"""Frames that are encoded at once; pixels that are read at once, as stored: that may be much larger."""
 FILES = ("latents.f16", "context.f16")
 NO_SHAPES: notes.Shapes = [[0, 0, 0], [0, 0]]
 """Of one frame's latents and context tokens where no frame can be read."""
@@ -224,10 +226,11 @@ def _encoded(
     episode: Episode, encode: Encode, embed: Encode, device: torch.device
 ) -> Iterator[list[Float[np.ndarray, "n ..."]]]:
     """Latents and context tokens, a batch of frames at a time: a long video does not fit in memory."""
-    for first in range(0, len(episode), BATCH):
-        images = episode.images(range(first, min(first + BATCH, len(episode))))
+    together = min(BATCH, max(1, READ // math.prod(episode.stored_size)))
+    blocks = episode.blocks(together)
+    while images := list(itertools.islice(blocks, BATCH // together)):
         with torch.no_grad():
-            frames = to_float(images).to(device)
+            frames = to_float(np.concatenate(images)).to(device)
             yield [part.half().cpu().numpy() for part in (encode(frames), embed(frames))]
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,9 @@ from PIL import Image
 
 from vidpara.cli import UserError
 from vidpara.types import Bool, Float, Int, UInt8
+
+LISTS = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
+NUMBERS = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean, pa.types.is_null)
 
 
 @dataclass(frozen=True)
@@ -28,7 +32,15 @@ class ParquetFrames:
     rows: Int[np.ndarray, "T"]
 
     def read(self, moments: Sequence[int]) -> UInt8[np.ndarray, "n h w 3"]:
-        stored = _cells(self.file, self.column, self.rows[np.asarray(moments)])
+        once, back = np.unique(self.rows[np.asarray(moments)], return_inverse=True)
+        return self._decoded(list(_cells(self.file, self.column, once)))[back]
+
+    def blocks(self, moments: Sequence[int], size: int) -> Iterator[UInt8[np.ndarray, "n h w 3"]]:
+        cells = _cells(self.file, self.column, self.rows[np.asarray(moments)])
+        while block := list(itertools.islice(cells, size)):
+            yield self._decoded(block)
+
+    def _decoded(self, stored: Sequence[Any]) -> UInt8[np.ndarray, "n h w 3"]:
         try:
             images = [np.asarray(Image.open(io.BytesIO(cell["bytes"])).convert("RGB")) for cell in stored]
             return np.stack(images)
@@ -70,39 +82,28 @@ def values(
     cells = table.column(column).combine_chunks()
     if isinstance(cells, pa.ChunkedArray):  # a table without rows
         cells = pa.concat_arrays(cells.chunks) if cells.num_chunks else pa.array([], cells.type.value_type)
-    while (
-        pa.types.is_list(cells.type)
-        or pa.types.is_large_list(cells.type)
-        or pa.types.is_fixed_size_list(cells.type)
-    ):
+    while any(is_a(cells.type) for is_a in LISTS):
         cells = cells.flatten()
-    kind = cells.type
-    if not (
-        pa.types.is_integer(kind)
-        or pa.types.is_floating(kind)
-        or pa.types.is_boolean(kind)
-        or pa.types.is_null(kind)
-    ):
-        raise ValueError(f"they are of type {kind}")
+    if not any(is_a(cells.type) for is_a in NUMBERS):
+        raise ValueError(f"they are of type {cells.type}")
     if cells.null_count or len(cells) % max(1, len(table)):
         raise ValueError("rows are empty or of different lengths")
     return cells.to_numpy(zero_copy_only=False).reshape(len(table), -1)
 
 
-def _cells(file: Path, column: str, rows: Int[np.ndarray, "n"]) -> list[dict[str, Any]]:
-    """The column's values in these rows; only the row groups that hold them are read."""
-    parquet, first, found = _open(file), 0, {}
+def _cells(file: Path, column: str, rows: Int[np.ndarray, "n"]) -> Iterator[Any]:
+    """The column's values in these rows, which ascend; only the row groups that hold them are read, each once."""
+    parquet, first = _open(file), 0
     for group in range(parquet.num_row_groups):
         count = parquet.metadata.row_group(group).num_rows
-        inside = np.unique(rows[(rows >= first) & (rows < first + count)])
+        inside = rows[(rows >= first) & (rows < first + count)]
         if len(inside):
             try:
-                cells = parquet.read_row_group(group, [column]).column(0).take(pa.array(inside - first))
+                cells = parquet.read_row_group(group, [column]).column(0)
             except (pa.ArrowException, OSError) as error:
                 raise _damaged(file, error) from error
-            found |= dict(zip(inside.tolist(), cells.to_pylist(), strict=True))
+            yield from (cells[row].as_py() for row in (inside - first).tolist())
         first += count
-    return [found[row] for row in rows.tolist()]
 
 
 def _open(file: Path) -> pq.ParquetFile:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -16,6 +16,7 @@ import torch
 from vidpara.cli import UserError
 from vidpara.data import published
 from vidpara.data.episode import Episode, OnError, Poses, labelled, once, readable
+from vidpara.data.frames import parts
 from vidpara.types import Camera, Float, UInt8
 
 SUFFIXES = (".hdf5", ".h5")
@@ -43,6 +44,9 @@ class RolloutFrames:
             together = rows[-1] - rows[0] < len(rows)  # h5py reads a list of rows one by one
             stored = images[rows[0] : rows[-1] + 1] if together else images[rows]
         return np.ascontiguousarray(stored[back, ::-1])
+
+    def blocks(self, moments: Sequence[int], size: int) -> Iterator[UInt8[np.ndarray, "n h w 3"]]:
+        return map(self.read, parts(moments, size))
 
     def fingerprint(self) -> str:
         stat = self.file.stat()

@@ -177,9 +177,9 @@ def film(episode: Episode) -> Film:
     moments, (rows, columns) = range(0, len(episode), stride)[:LONGEST], episode.image_size
     size = (rows, columns) if rows <= ROWS else (ROWS, max(1, round(columns * ROWS / rows)))
     grey = np.empty((len(moments), *size), np.float32)
-    for first in range(0, len(moments), BLOCK):
-        images = torch.from_numpy(episode.images(moments[first : first + BLOCK]))
-        grey[first : first + BLOCK] = resize_images(images, size).numpy().mean(-1, dtype=np.float32) / 255
+    for number, images in enumerate(episode.blocks(BLOCK, moments)):
+        small = resize_images(torch.from_numpy(images), size).numpy()
+        grey[number * BLOCK :][: len(small)] = small.mean(-1, dtype=np.float32) / 255
     pixel = episode.pixel[moments].numpy() * [size[1] / columns, size[0] / rows]
     return Film(grey, pixel, episode.in_view[moments].numpy(), stride)
 

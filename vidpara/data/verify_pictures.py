@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -50,13 +51,12 @@ def _decoded(episode: Episode) -> Decoded:
         UserError: frames cannot be read, or are not as many as the poses.
     """
     repeated, plain, before = np.zeros(len(episode), bool), True, None
-    for first in range(0, len(episode), BLOCK):
-        images = episode.images(block := range(first, min(first + BLOCK, len(episode))))
-        if len(images) != len(block):
-            raise UserError(f"{first + len(images)} frames for {len(episode)} poses")
-        for moment, image in zip(block, images, strict=True):
-            repeated[moment] = before is not None and np.array_equal(image, before)
-            plain, before = plain and bool((image == image[0, 0]).all()), image
+    count = 0
+    for image in itertools.chain.from_iterable(episode.blocks(BLOCK)):
+        repeated[count] = before is not None and np.array_equal(image, before)
+        plain, before, count = plain and bool((image == image[0, 0]).all()), image, count + 1
+    if count != len(episode):
+        raise UserError(f"{count} frames for {len(episode)} poses")
     return Decoded(episode, repeated, plain)
 
 

@@ -21,6 +21,7 @@ import numpy as np
 from av.video.reformatter import VideoReformatter
 
 from vidpara.cli import UserError
+from vidpara.data.frames import parts
 from vidpara.data.other_decoders import Decoder, by_decord, by_torchcodec
 from vidpara.types import Float, UInt8
 
@@ -53,6 +54,14 @@ class VideoFrames:
     def read(self, moments: Sequence[int]) -> UInt8[np.ndarray, "n h w 3"]:
         return read_frames(self.file, self.times[np.asarray(moments)], self.tolerance, self.decoder)
 
+    def blocks(self, moments: Sequence[int], size: int) -> Iterator[UInt8[np.ndarray, "n h w 3"]]:
+        if self.decoder != "pyav":
+            yield from map(self.read, parts(moments, size))
+            return
+        images = _checked(self.file, self.times[np.asarray(moments)], self.tolerance)
+        while block := list(itertools.islice(images, size)):
+            yield np.stack(block)
+
     def fingerprint(self) -> str:
         stat = self.file.stat()
         times = hashlib.sha256(self.times.tobytes()).hexdigest()[:16]
@@ -68,22 +77,37 @@ def read_frames(
         UserError: the file is missing or damaged, or shows no frame within `tolerance` seconds of a wanted time.
     """
     once, back = np.unique(times, return_inverse=True)
+    images = np.stack(list(_checked(file, once, tolerance, decoder)))
+    return images if np.array_equal(back, np.arange(len(times))) else images[back]
+
+
+def _checked(
+    file: Path, times: Float[np.ndarray, "n"], tolerance: float, decoder: Decoder = "pyav"
+) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
+    """The frames at `times`, which ascend, one after another.
+
+    Raises:
+        UserError: as in `read_frames`.
+    """
     match decoder:
         case "pyav":
-            found = list(_nearest(file, once))
+            found = _nearest(file, times)
         case "decord":
-            found = by_decord(file, _codec(file), once)
+            found = by_decord(file, _codec(file), times)
         case "torchcodec":
-            found = by_torchcodec(file, frame_times(file)[0], once)
-    for wanted, (shown, _) in zip(once, found, strict=True):
+            found = by_torchcodec(file, frame_times(file)[0], times)
+    size = None
+    for wanted, (shown, image) in zip(times, found, strict=True):
         if abs(shown - wanted) > tolerance:
             raise UserError(
                 f"{file}: a frame at {wanted:.4f} s is wanted, the nearest one is at {shown:.4f} s; the file is "
                 "shorter than its metadata say, or they name wrong offsets: copy or export the data anew"
             )
-    if len(sizes := {image.shape[:2] for _, image in found}) > 1:
-        raise UserError(f"{file} has frames of different sizes, {sorted(sizes)}; encode it anew at one size")
-    return np.stack([image for _, image in found])[back]
+        if image.shape[:2] != (size := size or image.shape[:2]):
+            raise UserError(
+                f"{file} has frames of different sizes, {sorted([size, image.shape[:2]])}; encode it anew at one size"
+            )
+        yield image
 
 
 def header(file: Path) -> Header:

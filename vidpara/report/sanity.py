@@ -186,8 +186,8 @@ def sheet(rows: Sequence[Sequence[UInt8[np.ndarray, "h w 3"]]], columns: int) ->
 
 def _one_by_one(episode: Episode) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
     """All images of an episode, some in memory at a time."""
-    for first in range(0, len(episode), TOGETHER):
-        yield from episode.images(range(first, min(first + TOGETHER, len(episode))))
+    for images in episode.blocks(TOGETHER):
+        yield from images
 
 
 def _apart(episode: Episode, count: int) -> int:
