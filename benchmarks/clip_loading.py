@@ -20,9 +20,9 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 
 from benchmarks.harness import interleaved, report
 from vidpara.config import ClipConfig, TrainerConfig
+from vidpara.data.cached_frames import CachedFrames
 from vidpara.data.clips import Clips
 from vidpara.data.episode import Episode
-from vidpara.data.latents import CachedFrames
 from vidpara.data.rollouts import RolloutFrames
 from vidpara.training.sampler import BatchSampler, Piece, Share, train_loader
 from vidpara.types import Camera

@@ -21,9 +21,9 @@ from torch.utils.data import default_collate
 from benchmarks.clip_loading import CLIP
 from benchmarks.harness import clock, interleaved, report
 from vidpara.config import TrainerConfig
+from vidpara.data.cached_frames import CachedFrames
 from vidpara.data.clips import Clips
 from vidpara.data.episode import Episode, Poses, labelled
-from vidpara.data.latents import CachedFrames
 from vidpara.data.rollouts import RolloutFrames
 from vidpara.training.sampler import BatchSampler, Piece, Share
 from vidpara.types import Camera

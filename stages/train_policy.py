@@ -16,7 +16,7 @@ from vidpara.evaluation.evaluators import ActionErrors, ImaginedPlans, Strips
 from vidpara.hub import prepare_push, push
 from vidpara.run_folder import PRODUCTS, as_begun, keep_fitted, save_policy
 from vidpara.training.optimizer import ParamGroup
-from vidpara.training.processes import launched, processes
+from vidpara.training.processes import after_the_first, launched, processes
 from vidpara.training.sharding import check_launch
 from vidpara.training.trainer import train
 
@@ -31,7 +31,7 @@ def run(config: TrainPolicyConfig, argv: list[str]) -> None:
     team = processes()
     prepare_push(config.hub)
     torch.manual_seed(config.trainer.seed)  # of new weights: the same on every process
-    episodes = read_sources(config.data)
+    episodes = after_the_first(lambda: read_sources(config.data))
     initial = as_begun(from_video_run(config))
     autoencoder = build_reader(initial, episodes)
     space = workspace(episodes, config.data.workspace)

@@ -17,7 +17,7 @@ from vidpara.models.checkpointing import layers
 from vidpara.models.svd import VideoModel
 from vidpara.run_folder import PRODUCTS, as_begun, keep_fitted, save_card, save_video
 from vidpara.training.optimizer import ParamGroup
-from vidpara.training.processes import launched, processes
+from vidpara.training.processes import after_the_first, launched, processes
 from vidpara.training.sharding import check_launch
 from vidpara.training.trainer import train
 
@@ -31,7 +31,7 @@ def run(config: TrainVideoConfig, argv: list[str]) -> None:
     state = processes()
     prepare_push(config.hub)
     torch.manual_seed(config.trainer.seed)  # of new weights: the same on every process
-    episodes = read_sources(config.data)
+    episodes = after_the_first(lambda: read_sources(config.data))
     initial = as_begun(config)
     autoencoder = build.build_autoencoder(initial.autoencoder, episodes)
     frames = config.data.clip.frames

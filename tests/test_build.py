@@ -105,6 +105,13 @@ def test_a_policy_that_contradicts_itself_is_refused(settings: PolicyConfig, mes
         build_policy(config, autoencoder, SPACE)
 
 
+def test_adapters_on_a_frozen_backbone_would_learn_nothing():
+    settings = TrainPolicyConfig(policy=PolicyConfig(backbone="frozen"), unet=replace(SMALL, lora=4))
+    autoencoder = PatchPCA.fit(torch.randn(64, 3, 16, 16), AutoencoderConfig(patch=8, channels=4))
+    with pytest.raises(UserError, match=r"unet\.lora 4 on a frozen backbone"):
+        build_policy(settings, autoencoder, SPACE)
+
+
 @pytest.mark.parametrize("backbone", ["train", "frozen"])
 def test_a_stopped_gradient_is_possible_where_the_backbone_has_another_or_needs_none(
     backbone: Literal["train", "frozen"],

@@ -12,6 +12,7 @@ from torch.utils.data import Dataset, Subset
 
 from vidpara.cli import UserError
 from vidpara.config import DataConfig, TrainPolicyConfig, TrainVideoConfig
+from vidpara.data.cache_notes import digest_of
 from vidpara.data.clips import Clips, first_frames, long_enough
 from vidpara.data.episode import Episode, digest, readable
 from vidpara.data.seen import warn_of_seen
@@ -95,12 +96,13 @@ def build_clips(
     """
     episodes = list(readable((partial(long_enough, each, config.clip) for each in episodes), config.on_error))
     parts, cached = split(episodes, config, seed), {}
+    models = [autoencoder, image_encoder]
+    digest = digest_of(models)  # once: of large encoders it takes seconds
     for source in dict.fromkeys(episode.source for episode in episodes):  # whole sources may be left out
         of_source = [episode for episode in episodes if episode.source == source]
-        models = [autoencoder, image_encoder]
         cached[source] = cache_source(
             of_source, autoencoder.encode, image_encoder, models, cache_folder(config), team, config.on_error,
-            config.store,
+            config.store, digest,
         )  # fmt: skip
     seen = [episode for episode in episodes if episode.name in cached[episode.source]]
     training, others, held_out = parts if len(seen) == len(episodes) else split(seen, config, seed)

@@ -107,6 +107,10 @@ def build_policy(
             "policy.stop_gradient leaves the backbone nothing to learn from, since this policy has no video loss; take "
             "--policy.backbone frozen, or a video policy with --policy.action_fraction below 1"
         )
+    if config.unet.lora and policy.backbone == "frozen":
+        raise UserError(
+            f"unet.lora {config.unet.lora} on a frozen backbone: adapters that learn nothing; leave out one of the two"
+        )
     of_kind = {"video": _video_policy, "image": _image_policy}
     built = of_kind[policy.kind](config, autoencoder, space)
     built.turns = config.loss.rotation > 0

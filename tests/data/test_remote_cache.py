@@ -15,9 +15,10 @@ from filelock import FileLock
 from vidpara.cli import UserError
 from vidpara.config import DataConfig
 from vidpara.data import remote_cache
+from vidpara.data.cached_frames import CachedFrames
 from vidpara.data.episode import Episode
 from vidpara.data.frames import Frames, parts
-from vidpara.data.latents import CachedFrames, Encode, cache_frames
+from vidpara.data.latents import Encode, cache_frames
 from vidpara.data.sources import read_sources
 from vidpara.models.autoencoder import Pixels
 from vidpara.models.image_encoder import ZeroContext

@@ -26,9 +26,10 @@ from vidpara.build_policy import build_policy
 from vidpara.cli import UserError
 from vidpara.config import ClipConfig, DataConfig, LossConfig, TrainPolicyConfig
 from vidpara.data import latents
+from vidpara.data.cached_frames import CachedFrames
 from vidpara.data.clips import Clips, first_frames
 from vidpara.data.episode import at_rate, digest
-from vidpara.data.latents import CachedFrames, cache_frames, to_float
+from vidpara.data.latents import cache_frames, to_float
 from vidpara.data.rollouts import read_episodes
 from vidpara.data.shards import cache_source
 from vidpara.data.split import corners_first, split, workspace

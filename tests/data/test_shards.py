@@ -21,8 +21,9 @@ from vidpara.cli import UserError
 from vidpara.config import ClipConfig, DataConfig
 from vidpara.data import cache_notes as notes
 from vidpara.data import shards
+from vidpara.data.cached_frames import CachedFrames
 from vidpara.data.episode import Episode
-from vidpara.data.latents import CachedFrames, cache_frames
+from vidpara.data.latents import cache_frames
 from vidpara.data.rollouts import read_episodes
 from vidpara.data.shards import cache_source
 from vidpara.data.sources import read_sources

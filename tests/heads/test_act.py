@@ -34,6 +34,16 @@ def test_it_overfits_a_batch_and_acts_on_it_with_style_zero():
     assert torch.equal(chunk.position, again.position)
 
 
+def test_actions_are_not_rounded_to_bf16():
+    features, start, _ = example()
+    made = head().eval()
+    with torch.autocast("cpu", torch.bfloat16):
+        assert (
+            made.decode(features, made.state_of(start), torch.zeros(len(start.position), 32)).dtype
+            == torch.float32
+        )
+
+
 def test_the_divergence_is_that_of_the_style_from_the_unit_normal():
     features, start, actions = example()
     made = head().eval()

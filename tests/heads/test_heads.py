@@ -11,6 +11,7 @@ from vidpara.config import ACTConfig, HeadConfig
 from vidpara.geometry.bins import Bins
 from vidpara.geometry.camera import project
 from vidpara.geometry.rotation import angle_between, matrix_from_euler
+from vidpara.heads.regression import RegressionHead
 from vidpara.types import Actions, Camera, Features, RobotState, Workspace
 
 B, A, CHANNELS = 3, 4, 32
@@ -72,6 +73,14 @@ def test_a_head_overfits_a_batch_and_acts_on_it(kind):
     assert (chunk.position - actions.position).norm(dim=-1).max() < 0.01
     assert (chunk.gripper.round() == actions.gripper).all()
     assert angle_between(chunk.rotation, actions.rotation).max() < 0.15  # half a bin on each of three axes
+
+
+def test_regressed_coordinates_are_not_rounded_to_bf16():
+    features, start, _ = example()
+    head = build_head(HeadConfig(kind="global_regression"), CHANNELS, A, SPACE)
+    assert isinstance(head, RegressionHead)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert head.outputs(features, start)[0].dtype == torch.float32
 
 
 def test_coordinates_in_the_image_move_with_the_camera_and_those_in_the_world_do_not():

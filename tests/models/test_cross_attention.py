@@ -41,6 +41,22 @@ def test_outputs_and_gradients_are_those_of_attention():
     assert frozen == 7 * 2 * (2 + 1 + 1)  # norm2's two, to_q, to_k of seven spatial and seven temporal blocks
 
 
+def test_queries_keys_and_the_norm_before_them_are_not_computed():
+    """A hook runs where a module is called; the norm's own work, which it no longer does, is counted by its name."""
+    unet = random_unet(SMALL, 4, 3)
+    use_single_token(unet)
+    called, norms = [], 0
+    for name, module in unet.named_modules():
+        if name.endswith(("attn2.to_q", "attn2.to_k")):
+            module.register_forward_hook(lambda *_, name=name: called.append(name))
+    with torch.profiler.profile() as profile:
+        unet(*arguments())
+    norms = next(each.count for each in profile.key_averages() if each.key == "aten::layer_norm")
+    assert not called and norms == 7 * (
+        2 + 3
+    )  # spatial blocks have norm1 and norm3, temporal ones norm_in besides
+
+
 def test_several_tokens_are_refused():
     unet = random_unet(SMALL, 4, 3)
     use_single_token(unet)

@@ -15,8 +15,8 @@ from torch.utils.data import Dataset, Subset
 
 from vidpara.cli import UserError
 from vidpara.config import ClipConfig
+from vidpara.data.cached_frames import CachedFrames
 from vidpara.data.episode import Episode
-from vidpara.data.latents import CachedFrames
 from vidpara.data.transforms import random_shift
 from vidpara.types import Actions, Batch, RobotState
 

@@ -7,7 +7,6 @@ both, so a changed source or autoencoder never reads a stale cache.
 from __future__ import annotations
 
 import itertools
-import json
 import math
 import os
 import sys
@@ -15,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from itertools import accumulate
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,6 +25,7 @@ from tqdm import tqdm
 from vidpara.cli import UserError
 from vidpara.data import cache_notes as notes
 from vidpara.data import remote_cache
+from vidpara.data.cached_frames import CachedFrames, opened, read_index, seen_by_now
 from vidpara.data.episode import Episode, OnError
 from vidpara.data.team import ALONE, Team
 from vidpara.types import Float, Tensor, UInt8
@@ -36,25 +36,6 @@ BATCH, READ = 64, 64 * 256 * 256
 FILES = ("latents.f16", "context.f16")
 NO_SHAPES: notes.Shapes = [[0, 0, 0], [0, 0]]
 """Of one frame's latents and context tokens where no frame can be read."""
-
-
-class CachedFrames(NamedTuple):
-    """Latents and context tokens of a shard's frames, all episodes one after another."""
-
-    latents: Float[np.ndarray, "n c h w"]
-    context: Float[np.ndarray, "n m d"]
-    first: dict[str, int]
-    """Row of each episode's first frame."""
-    unreadable: dict[str, str] | None = None
-    """Why, of each episode that is not there."""
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Files that are mapped are mapped again: a worker that is not forked would be sent what they hold."""
-        parts = (self.latents, self.context)
-        if not all(isinstance(part, np.memmap) for part in parts):
-            return CachedFrames, tuple(self)
-        files = [(Path(part.filename), list(part.shape)) for part in parts]
-        return _opened, (*files, self.first, self.unreadable)
 
 
 def to_float(images: UInt8[np.ndarray, "n h w 3"]) -> Float[Tensor, "n 3 h w"]:
@@ -113,7 +94,7 @@ def cache_frames(
                 remote_cache.fetch(path, shared, encoding)
     with encoding if first_one else nullcontext():  # runs that start side by side want the same cache
         team.wait_for_everyone()
-        index = _index(path) if (path / "index.json").is_file() else None
+        index = read_index(path) if (path / "index.json").is_file() else None
         whole = bool(index and not index.get("unreadable"))
         finished = {*notes.finished(path), *(index["first"] if index else ())}
         team.wait_for_everyone()  # all have seen what is finished before one of them adds to it
@@ -122,56 +103,22 @@ def cache_frames(
                 _encode_share(episodes, encode, embed, path, finished, team, on_error)
         team.wait_for_everyone()
         if first_one and not whole:
-            _finish(episodes, path, index)
-        if first_one and shared and not _index(path).get("unreadable"):  # what others would take for whole
+            _finish(episodes, path, index, team)
+        if (
+            first_one and shared and not read_index(path).get("unreadable")
+        ):  # what others would take for whole
             remote_cache.push(path, shared)
         team.wait_for_everyone()
-    if not (path / "index.json").is_file():
+    if not seen_by_now((path / "index.json").is_file, team):
         raise UserError(
             f"{path} was encoded by another process and is not here; put --data.cache on a disk that all machines "
             "share, or encode on one machine first, with --data.store"
         )
-    index = _index(path)
+    index = read_index(path)
     if unreadable := index.get("unreadable"):
         _left_out(unreadable, len(episodes), on_error, first_one)
     files = [(path / file, index[file.split(".")[0]]) for file in FILES]
-    return _opened(*files, index["first"], unreadable)
-
-
-def _opened(
-    latents: tuple[Path, list[int]],
-    context: tuple[Path, list[int]],
-    first: dict[str, int],
-    unreadable: dict[str, str] | None,
-) -> CachedFrames:
-    return CachedFrames(_mapped(*latents), _mapped(*context), first, unreadable)
-
-
-def _mapped(file: Path, shape: list[int]) -> Float[np.ndarray, "n ..."]:
-    if not shape[0]:  # no episode of the shard can be read
-        return np.zeros(shape, np.float16)
-    return np.memmap(file, np.float16, "r", shape=tuple(shape))
-
-
-def _index(path: Path) -> dict[str, Any]:
-    """What the cache says of itself.
-
-    Raises:
-        UserError: it cannot be read, or a file has another size than it says.
-    """
-    try:
-        index = json.loads((path / "index.json").read_text())
-        sizes = {name: 2 * math.prod(index[name]) for name in ("latents", "context")}
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"{path}/index.json is damaged ({error!r}); delete {path}, it is made anew"
-        ) from error
-    for name, size in sizes.items():
-        if (found := (path / f"{name}.f16").stat().st_size) != size:
-            raise UserError(
-                f"{path}/{name}.f16 has {found} bytes, its index says {size}; delete {path}, it is made anew"
-            )
-    return index
+    return opened(*files, index["first"], unreadable)
 
 
 def _left_out(unreadable: Mapping[str, str], count: int, on_error: OnError, say: bool) -> None:
@@ -234,17 +181,16 @@ def _encoded(
             yield [part.half().cpu().numpy() for part in (encode(frames), embed(frames))]
 
 
-def _finish(episodes: Sequence[Episode], path: Path, before: Mapping[str, Any] | None) -> None:
+def _finish(episodes: Sequence[Episode], path: Path, before: Mapping[str, Any] | None, team: Team) -> None:
     """The cache is whole: write its index, `before` the one of an earlier call that could not read all. Rows of
     episodes that cannot be read hold nothing.
 
     Raises:
         UserError: it is not: what another process encoded is not here, or went to another cache.
     """
-    shapes, unreadable = notes.finished(path), notes.unreadable(path)
-    if before:
-        shapes |= {name: [before["latents"][1:], before["context"][1:]] for name in before["first"]}
-    if lacking := [episode.name for episode in episodes if episode.name not in {**shapes, **unreadable}]:
+    seen_by_now(lambda: not _lacking(episodes, *_noted(path, before)), team)
+    shapes, unreadable = _noted(path, before)
+    if lacking := _lacking(episodes, shapes, unreadable):
         raise UserError(
             f"{path} lacks {len(lacking)} of {len(episodes)} episodes ({lacking[0]}, ...), which another process was "
             "to encode; put --data.cache on a disk that all machines share, or encode on one machine first"
@@ -258,6 +204,18 @@ def _finish(episodes: Sequence[Episode], path: Path, before: Mapping[str, Any] |
     index = {"latents": latents, "context": context, "first": first, "files": notes.files_of(episodes)}
     notes.write(path / "index.json", index | ({"unreadable": unreadable} if unreadable else {}))
     notes.remove(path)
+
+
+def _noted(path: Path, before: Mapping[str, Any] | None) -> tuple[dict[str, notes.Shapes], dict[str, str]]:
+    """Shapes of what is encoded, and why the others cannot be read, by episode."""
+    shapes = notes.finished(path)
+    if before:
+        shapes |= {name: [before["latents"][1:], before["context"][1:]] for name in before["first"]}
+    return shapes, notes.unreadable(path)
+
+
+def _lacking(episodes: Sequence[Episode], *noted: Mapping[str, object]) -> list[str]:
+    return [episode.name for episode in episodes if not any(episode.name in those for those in noted)]
 
 
 def _rows(episodes: Sequence[Episode]) -> dict[str, int]:

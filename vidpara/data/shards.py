@@ -13,8 +13,9 @@ from torch import nn
 
 from vidpara.cli import UserError
 from vidpara.data import cache_notes as notes
+from vidpara.data.cached_frames import CachedFrames
 from vidpara.data.episode import Episode, OnError
-from vidpara.data.latents import CachedFrames, Encode, cache_frames
+from vidpara.data.latents import Encode, cache_frames
 from vidpara.data.team import ALONE, Team
 
 FRAMES = 2**16
@@ -30,14 +31,17 @@ def cache_source(
     team: Team = ALONE,
     on_error: OnError = "error",
     shared: str = "",
+    digest: str = "",
 ) -> dict[str, CachedFrames]:
     """The shard of every episode of one source that can be read, by the episode's name (see `cache_frames`).
+
+    `digest` is that of the `models`, if it is known.
 
     Raises:
         UserError: frames cannot be read, or the caches cannot be written or are on a disk that this process does not
             see.
     """
-    known, digest = set(folder.glob("*/index.json")), notes.digest_of(models)
+    known, digest = set(folder.glob("*/index.json")), digest or notes.digest_of(models)
     found: dict[str, CachedFrames] = {}
     why = ""
     for shard in shards(episodes):

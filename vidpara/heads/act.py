@@ -16,7 +16,7 @@ from vidpara.config import ACTConfig, HeadConfig
 from vidpara.geometry.positions import positions, positions_2d
 from vidpara.geometry.rotation import absolute, from_two_columns, relative
 from vidpara.heads.proprioception import proprioception
-from vidpara.heads.readout import mean_over_steps
+from vidpara.heads.readout import exactly, mean_over_steps
 from vidpara.types import ActionChunk, Actions, Camera, Features, Float, RobotState, Tensor, Workspace
 
 STATE, ACTION = 4, 10
@@ -104,7 +104,7 @@ class ACTHead(nn.Module):
             ],
             dim=1,
         )
-        tokens = tokens + positions(tokens.shape[1], tokens.shape[2]).to(tokens)
+        tokens = tokens + positions(tokens.shape[1], tokens.shape[2], tokens.device).to(tokens.dtype)
         hidden = torch.cat([valid.new_zeros(len(state), 2), ~valid], dim=1)
         return self.to_style(self.style(tokens, src_key_padding_mask=hidden)[:, 0]).chunk(2, dim=-1)
 
@@ -115,10 +115,10 @@ class ACTHead(nn.Module):
         present = features.grid[:, 0]
         rows, columns = present.shape[-2:]
         image = self.image(rearrange(present, "b c h w -> b (h w) c"))
-        image = image + positions_2d(rows, columns, image.shape[-1]).to(image)
+        image = image + positions_2d(rows, columns, image.shape[-1], image.device).to(image.dtype)
         tokens = torch.stack([self.from_style(style), self.state(state)], dim=1) + self.token_kind
         memory = self.encoder(torch.cat([tokens, image], dim=1))
-        return self.action(self.decoder(self.queries.expand(len(state), -1, -1), memory))
+        return exactly(self.action, self.decoder(self.queries.expand(len(state), -1, -1), memory))
 
     def normalized(self, actions: Actions) -> Float[Tensor, "b a d"]:
         position = 2 * (actions.position - self.low) / (self.high - self.low) - 1

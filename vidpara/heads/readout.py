@@ -69,6 +69,12 @@ def _shared(logits: Tensor, low: Tensor, high: Tensor, fraction: Tensor) -> Tens
     return -torch.lerp(at_low, at_high, fraction)
 
 
+def exactly(layer: nn.Linear, hidden: Float[Tensor, "*b c"]) -> Float[Tensor, "*b d"]:
+    """The layer in its weights' precision, also inside autocast: bf16 would round coordinates to millimetres."""
+    with torch.autocast(hidden.device.type, enabled=False):
+        return layer(hidden.to(layer.weight.dtype))
+
+
 def mean_over_steps(
     each: Mapping[str, Float[Tensor, "b a"]], actions: Actions
 ) -> dict[str, Float[Tensor, ""]]:

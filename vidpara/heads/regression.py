@@ -15,7 +15,7 @@ from vidpara.geometry.bins import Bins
 from vidpara.geometry.camera import lift, meets, project
 from vidpara.geometry.rotation import absolute, euler_from_matrix, matrix_from_euler, relative
 from vidpara.heads.proprioception import proprioception
-from vidpara.heads.readout import Readout, angle_loss, angle_of, bin_loss, mean_over_steps
+from vidpara.heads.readout import Readout, angle_loss, angle_of, bin_loss, exactly, mean_over_steps
 from vidpara.types import ActionChunk, Actions, Camera, Features, Float, RobotState, Tensor, Workspace
 
 
@@ -77,7 +77,7 @@ class RegressionHead(nn.Module):
         state = proprioception(state, 1 / (self.high - self.low), self.config, self.training)
         hidden = self.trunk(features.future.pooled + self.start_state(state)[:, None] + self.step_embedding)
         turn = self.rotation(hidden).unflatten(-1, (3, -1))
-        return self.position(hidden).sigmoid(), self.gripper(hidden), turn
+        return exactly(self.position, hidden).sigmoid(), self.gripper(hidden), turn
 
     def coordinates(self, actions: Actions) -> Float[Tensor, "b a 3"]:
         """Where the end effector is, in [0, 1]^3: in the workspace box, or in the image and of the box's heights."""

@@ -21,7 +21,8 @@ def like(value: Tensor, divided: Tensor) -> Tensor:
     """
     if not isinstance(divided, DTensor):
         return torch.empty_like(divided, dtype=value.dtype).copy_(value)
-    return distribute_tensor(value.to(divided.device), divided.device_mesh, divided.placements)
+    own = value.to(divided.device)  # every process has read the same file: none has to send it
+    return distribute_tensor(own, divided.device_mesh, divided.placements, src_data_rank=None)
 
 
 def all_whole(tensors: Mapping[str, Tensor], keep: bool) -> dict[str, Tensor]:

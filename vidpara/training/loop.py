@@ -128,7 +128,11 @@ class Loop:
                 state.weights.bind(tuple(losses), accelerator.device)
                 values = torch.stack([loss.float() for loss in losses.values()])
                 stop = values.new_full((1,), float(self.request.asked))
-                means = cast(Tensor, accelerator.reduce(torch.cat([values.detach(), stop]), "mean"))
+                means = torch.cat([values.detach(), stop])
+                if (
+                    state.weights.adapt
+                ):  # otherwise the backward pass need not wait for the slowest process' forward
+                    means = cast(Tensor, accelerator.reduce(means, "mean"))
                 accelerator.backward((values * state.weights.update(means[:-1])).sum())
                 summed = summed + means
                 if accelerator.sync_gradients:
@@ -136,6 +140,8 @@ class Loop:
                     grad_norm = whole(cast(Tensor, accelerator.clip_grad_norm_(parameters, limit)))
                 self.stepper.step()
                 self.stepper.zero_grad(set_to_none=not self._in_buckets)
+        if not state.weights.adapt:
+            summed = cast(Tensor, accelerator.reduce(summed, "mean"))
         return summed / self.config.accumulate, grad_norm
 
     @property

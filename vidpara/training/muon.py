@@ -6,7 +6,7 @@ torch.optim.Muon takes two-dimensional weights only; most of a video UNet's weig
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -64,7 +64,10 @@ class Muon(torch.optim.AdamW):
         torch._foreach_lerp_(momenta, gradients, 1 - MOMENTUM)
         ahead = torch._foreach_lerp(gradients, momenta, MOMENTUM)  # Nesterov
         torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
-        torch._foreach_add_(parameters, orthogonalized(ahead), alpha=-group["lr"])
+        for indices, updates in by_shape(
+            ahead
+        ):  # one after the other: all of them at once would be the model again
+            torch._foreach_add_([parameters[i] for i in indices], updates, alpha=-group["lr"])
 
     def _momentum(self, parameter: Tensor) -> Tensor:
         state = self.state[parameter]
@@ -73,19 +76,28 @@ class Muon(torch.optim.AdamW):
         return state["momentum"]
 
 
-def orthogonalized(updates: Sequence[Tensor]) -> list[Tensor]:
-    """Each update as its nearest semi-orthogonal matrix, scaled to `ADAM_RMS`; equal shapes go in one batch."""
+def by_shape(updates: Sequence[Tensor]) -> Iterator[tuple[list[int], list[Tensor]]]:
+    """Each update as its nearest semi-orthogonal matrix, scaled to `ADAM_RMS`: indices of equal shapes, and what they
+    become, which goes in one batch.
+    """
     same_shape: dict[tuple[int, int], list[int]] = defaultdict(list)
     matrices = [update.flatten(1) for update in updates]
     for index, matrix in enumerate(matrices):
         same_shape[min(matrix.shape), max(matrix.shape)].append(index)
-    found = list(updates)
     for (_, long), indices in same_shape.items():
         flat = [matrices[i] if matrices[i].shape[1] == long else matrices[i].mT for i in indices]
-        for index, wide in zip(indices, newton_schulz(torch.stack(flat)), strict=True):
-            matrix = wide if matrices[index].shape[1] == long else wide.mT
-            found[index] = matrix.reshape(updates[index].shape) * (ADAM_RMS * long**0.5)
-    return found
+        wide = newton_schulz(torch.stack(flat)).mul_(ADAM_RMS * long**0.5)
+        found = [
+            (each if matrices[i].shape[1] == long else each.mT).reshape(updates[i].shape)
+            for i, each in zip(indices, wide, strict=True)
+        ]
+        yield indices, found
+
+
+def orthogonalized(updates: Sequence[Tensor]) -> list[Tensor]:
+    """All of `by_shape`, in the order of the updates."""
+    found = dict(pair for indices, those in by_shape(updates) for pair in zip(indices, those, strict=True))
+    return [found[index] for index in range(len(updates))]
 
 
 def newton_schulz(matrices: Float[Tensor, "n rows columns"]) -> Float[Tensor, "n rows columns"]:

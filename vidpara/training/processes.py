@@ -6,6 +6,7 @@ import contextlib
 import os
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from typing import TypeVar
 
 import torch
 from accelerate import PartialState
@@ -14,6 +15,7 @@ from torch.distributed import PrefixStore, TCPStore
 
 from vidpara.cli import UserError
 
+R = TypeVar("R")
 PATIENCE = timedelta(hours=2)
 """How long a process waits for another one, which may be encoding latents or running the simulator."""
 
@@ -71,6 +73,17 @@ def first_only(act: Callable[[], object]) -> None:
         broadcast_object_list(said)
     if said[0]:
         raise UserError(said[0])
+
+
+def after_the_first(read: Callable[[], R]) -> R:
+    """What `read` gives; the first process reads before the others, which find what it keeps for the next time.
+
+    Raises:
+        UserError: `read` raised it, on whichever process.
+    """
+    found: list[R] = []
+    first_only(lambda: found.append(read()))
+    return found[0] if found else read()
 
 
 def restarts() -> int:

@@ -55,7 +55,8 @@ class StoredTensors(Mapping[str, Tensor]):
 def store(folder: Path, kind: str, tensors: Mapping[str, Tensor], writer: Writer) -> Path:
     """Write what this process holds of `kind`; returns the file."""
     file = files(folder, kind, writer.ranks)[writer.rank]
-    save_file({name: value.contiguous() for name, value in tensors.items()}, file)
+    # each on the CPU first, where safetensors writes it from: contiguous on a GPU, all would be there twice
+    save_file({name: value.cpu().contiguous() for name, value in tensors.items()}, file)
     return file
 
 

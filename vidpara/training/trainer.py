@@ -17,6 +17,7 @@ from typing import TypeVar, cast
 import torch
 import yaml
 from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate.utils import AutocastKwargs
 from torch import nn
 from torch.utils.data import Dataset
 
@@ -97,6 +98,9 @@ def train(
             changed = _check(found, saved, resolved, defaults, config, accelerator.num_processes)
             _check_content(found, saved, content)
         accelerator.wait_for_everyone()  # every process has read the folder before one of them changes it
+        plain = (
+            copy.deepcopy(model) if sharding else None
+        )  # beside the model on a GPU there may be no room for another
         model.to(accelerator.device)
         if saved:
             load_model_tensors(model, saved.tensors["model"])
@@ -107,7 +111,6 @@ def train(
                 save(model)
             return model
 
-        plain = copy.deepcopy(model).to("cpu") if sharding else None
         if sharding:
             named = named_groups(model, groups)
             shard(model, layers, sharding, accelerator.device, half=accelerator.mixed_precision == "bf16")
@@ -127,6 +130,11 @@ def train(
         if accelerator.is_main_process:
             _prepare_folder(run, resolved, argv, products)
             begin()
+            if optimizer.warmup >= config.steps:
+                accelerator.print(
+                    f"note: optimizer.warmup {optimizer.warmup} is as long as the run ({config.steps} steps), whose "
+                    "learning rate rises to its end; set --optimizer.warmup lower"
+                )
             _note_start(run, state.step, changed, accelerator)
             logger = Logger(run, state.step, config, yaml.safe_load(resolved) or {})
             until_the_end.callback(logger.close)
@@ -156,7 +164,12 @@ def _accelerator(config: TrainerConfig) -> Accelerator:
         cpu=on_cpu(),
         mixed_precision=precision_of(config),
         gradient_accumulation_steps=config.accumulate,
-        kwargs_handlers=[DistributedDataParallelKwargs(gradient_as_bucket_view=True)],
+        kwargs_handlers=[
+            DistributedDataParallelKwargs(gradient_as_bucket_view=True),
+            AutocastKwargs(
+                cache_enabled=False
+            ),  # a forward uses each weight once; the cache would keep bf16 copies of all
+        ],
     )
 
 

@@ -37,6 +37,11 @@ class LossWeights:
         self._average: Tensor | None = None
         self._values: Tensor | None = None
 
+    @property
+    def adapt(self) -> bool:
+        """Whether the weights follow the losses, and so must know their means over all processes."""
+        return self.decay is not None
+
     def bind(self, names: tuple[str, ...], device: torch.device) -> None:
         """Fix the order of the losses at the first batch, and check it on later ones.
 
