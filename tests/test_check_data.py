@@ -34,7 +34,7 @@ def findings(output: Path) -> dict[str, dict[str, dict[str, str]]]:
 
 @pytest.mark.parametrize("version", ["v2.0", "v2.1", "v3.0"])
 def test_right_data_pass_and_are_shown(tmp_path, version):
-    done = check(tmp_path / "out", SAMPLES / version)
+    done = check(tmp_path / "out", SAMPLES / version, "--data.validation_demos", 1)
     assert done.returncode == 0, done.stdout + done.stderr
     found = findings(tmp_path / "out")
     verdicts = {each["verdict"] for of_source in found.values() for each in of_source.values()}
@@ -49,6 +49,14 @@ def test_right_data_pass_and_are_shown(tmp_path, version):
         ".mp4",
         ".png",
     ]
+
+
+def test_what_a_training_would_refuse_is_said_before(tmp_path):
+    """Sixteen demos to hold out, of two."""
+    done = check(tmp_path / "out", SAMPLES / "v3.0")
+    assert done.returncode == 0, done.stdout + done.stderr
+    finding = findings(tmp_path / "out")["all sources"]["split"]
+    assert finding["verdict"] == "warning" and "2 demos, of which 16 are for validation" in finding["found"]
 
 
 def test_sources_with_and_without_labels_are_checked_beside_one_another(tmp_path):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import hashlib
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
 from typing import NamedTuple, cast
@@ -14,7 +15,7 @@ from vidpara.cli import UserError
 from vidpara.config import DataConfig, TrainPolicyConfig, TrainVideoConfig
 from vidpara.data.cache_notes import digest_of
 from vidpara.data.clips import Clips, first_frames, long_enough
-from vidpara.data.episode import Episode, digest, readable
+from vidpara.data.episode import Episode, readable
 from vidpara.data.seen import warn_of_seen
 from vidpara.data.shards import cache_source
 from vidpara.data.sources import cache_folder
@@ -70,7 +71,7 @@ def build_data(
     held_out = cast(Clips, validation.dataset).episodes
     if isinstance(config, TrainPolicyConfig) and config.video_run and not team.process_index:
         warn_of_seen(config.video_run, held_out)
-    content, seen = digest([*episodes, *training.episodes, *held_out]), training.episodes
+    content, seen = _content([*episodes, *training.episodes, *held_out]), training.episodes
     if one_alone:
         one = Subset(training, [0])
         return TrainingData(
@@ -140,6 +141,19 @@ def check_weights(config: DataConfig) -> None:
             f"data.weights {config.weights} must be one positive number for each of the {len(config.rollouts)} "
             "data.rollouts"
         )
+
+
+def _content(episodes: Iterable[Episode]) -> str:
+    """Text that changes with which episodes there are, their order, length, clock and labels; not with where or in
+    which files they lie, nor with what processors differ in.
+    """
+    found = hashlib.sha256()
+    for each in episodes:
+        seconds = float(each.times[-1] - each.times[0])
+        means = [*each.position.mean(0).tolist(), float(each.gripper.mean())]
+        numbers = " ".join(f"{number + 0.0:.3f}" for number in (seconds, *means))
+        found.update(f"{each.name} {len(each)} {each.image_size} {each.labelled} {numbers}\n".encode())
+    return found.hexdigest()[:16]
 
 
 def _pieces(config: DataConfig, clips: Clips, end: int) -> tuple[Piece, ...]:

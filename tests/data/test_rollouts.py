@@ -387,6 +387,26 @@ def test_processes_encode_a_share_each(path):
     assert all(np.array_equal(each.latents, whole.latents) and each.first == whole.first for each in found)
 
 
+def test_a_long_episode_is_shared_too_and_what_is_finished_of_it_is_kept(path, monkeypatch):
+    """Three episodes of two pieces each, of which the fourth fails at first."""
+    monkeypatch.setattr(latents, "PIECE", FRAMES - 1)
+    episodes, calls, folder = read_episodes(path), [], path.parent / "latents"
+
+    def encode(x):
+        calls.append(len(x))
+        if len(calls) == 4:
+            raise OSError("the disk is away")
+        return x[:, :, ::8, ::8]
+
+    with pytest.raises(UserError, match="3 of 6 demos are kept"):
+        cache_frames(episodes, encode, ZeroContext(4), [], folder)
+    found = cache_frames(episodes, encode, ZeroContext(4), [], folder)
+    assert calls == [FRAMES - 1, 1] * 2 + [1] + [FRAMES - 1, 1]
+    monkeypatch.undo()
+    whole = cache_frames(episodes, lambda x: x[:, :, ::8, ::8], ZeroContext(4), [], path.parent / "other")
+    assert np.array_equal(found.latents, whole.latents) and found.first == whole.first
+
+
 def test_a_full_disk_names_the_cache_and_keeps_what_is_done(path, monkeypatch):
     written = []
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -144,19 +143,6 @@ class Episode:
                 f"{self.stored_size[0]} x {self.stored_size[1]}; copy or export the data anew"
             )
         return resize_images(torch.from_numpy(stored), self.image_size).numpy()
-
-
-def digest(episodes: Iterable[Episode]) -> str:
-    """Text that changes with which episodes there are, their order, length, clock and labels; not with where or in
-    which files they lie, nor with what processors differ in.
-    """
-    found = hashlib.sha256()
-    for each in episodes:
-        seconds = float(each.times[-1] - each.times[0])
-        means = [*each.position.mean(0).tolist(), float(each.gripper.mean())]
-        numbers = " ".join(f"{number + 0.0:.3f}" for number in (seconds, *means))
-        found.update(f"{each.name} {len(each)} {each.image_size} {each.labelled} {numbers}\n".encode())
-    return found.hexdigest()[:16]
 
 
 def readable(results: Iterable[Callable[[], Read]], on_error: OnError) -> Iterator[Read]:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -33,9 +33,30 @@ from vidpara.types import Float, Tensor, UInt8
 Encode = Callable[[Float[Tensor, "n 3 h w"]], Tensor]
 BATCH, READ = 64, 64 * 256 * 256
 """Frames that are encoded at once; pixels that are read at once, as stored: that may be much larger."""
+PIECE = 2**11
+"""Frames after which an episode is divided among the processes, and noted as encoded."""
 FILES = ("latents.f16", "context.f16")
 NO_SHAPES: notes.Shapes = [[0, 0, 0], [0, 0]]
 """Of one frame's latents and context tokens where no frame can be read."""
+
+
+class Piece(NamedTuple):
+    """What one process encodes without a break: an episode, or some moments of a long one."""
+
+    episode: Episode
+    moments: range
+
+    @property
+    def name(self) -> str:
+        """The episode's; of one that is divided with the first moment in a second line."""
+        whole = len(self.moments) == len(self.episode)
+        return self.episode.name if whole else f"{self.episode.name}\n{self.moments.start}"
+
+
+def pieces_of(episode: Episode) -> list[Piece]:
+    """The whole episode, divided where it is long."""
+    moments = range(len(episode))
+    return [Piece(episode, moments[first : first + PIECE]) for first in moments[::PIECE]]
 
 
 def to_float(images: UInt8[np.ndarray, "n h w 3"]) -> Float[Tensor, "n 3 h w"]:
@@ -96,7 +117,7 @@ def cache_frames(
         team.wait_for_everyone()
         index = read_index(path) if (path / "index.json").is_file() else None
         whole = bool(index and not index.get("unreadable"))
-        finished = {*notes.finished(path), *(index["first"] if index else ())}
+        finished = {*notes.finished(path), *(index["first"] if index else ())}  # of episodes and pieces
         team.wait_for_everyone()  # all have seen what is finished before one of them adds to it
         if not whole:
             with _on(team.device, models):
@@ -140,41 +161,42 @@ def _encode_share(
     team: Team,
     on_error: OnError,
 ) -> None:
-    """Encode every n-th of the episodes that are not `finished`, each into its own rows of the files."""
+    """Encode every n-th of the pieces that are not `finished`, each into its own rows of the files."""
     path.mkdir(parents=True, exist_ok=True)
     rows, count = _rows(episodes), 0
-    todo = [episode for episode in episodes if episode.name not in finished]
-    for episode in tqdm(
+    all_pieces = [piece for episode in episodes for piece in pieces_of(episode)]
+    todo = [piece for piece in all_pieces if not {piece.name, piece.episode.name} & finished]
+    for piece in tqdm(
         todo[team.process_index :: team.num_processes],
         desc="encode frames",
         unit="demo",
         disable=team.process_index > 0 or not todo,
     ):
-        row, shapes = rows[episode.name], []
+        row, shapes = rows[piece.episode.name] + piece.moments.start, []
         try:
-            for arrays in _encoded(episode, encode, embed, team.device):
+            for arrays in _encoded(piece, encode, embed, team.device):
                 for name, array in zip(FILES, arrays, strict=True):
                     _write_rows(path / name, array, row)
                 row, shapes = row + len(arrays[0]), [list(array.shape[1:]) for array in arrays]
-            notes.add(path, "finished", team.process_index, {episode.name: shapes})
+            notes.add(path, "finished", team.process_index, {piece.name: shapes})
             count += 1
         except UserError as error:  # reading
             if on_error == "error":
                 raise
-            notes.add(path, "unreadable", team.process_index, {episode.name: str(error)})
+            notes.add(path, "unreadable", team.process_index, {piece.episode.name: str(error)})
         except OSError as error:  # writing: of reading they are UserErrors
             raise UserError(
                 f"cannot write the cache {path}: {error}; free space or set --data.cache, then give the same command "
-                f"again: {len(finished) + count} of {len(episodes)} demos are kept"
+                f"again: {len(all_pieces) - len(todo) + count} of {len(all_pieces)} demos are kept"
             ) from error
 
 
 def _encoded(
-    episode: Episode, encode: Encode, embed: Encode, device: torch.device
+    piece: Piece, encode: Encode, embed: Encode, device: torch.device
 ) -> Iterator[list[Float[np.ndarray, "n ..."]]]:
     """Latents and context tokens, a batch of frames at a time: a long video does not fit in memory."""
-    together = min(BATCH, max(1, READ // math.prod(episode.stored_size)))
-    blocks = episode.blocks(together)
+    together = min(BATCH, max(1, READ // math.prod(piece.episode.stored_size)))
+    blocks = piece.episode.blocks(together, piece.moments)
     while images := list(itertools.islice(blocks, BATCH // together)):
         with torch.no_grad():
             frames = to_float(np.concatenate(images)).to(device)
@@ -188,8 +210,8 @@ def _finish(episodes: Sequence[Episode], path: Path, before: Mapping[str, Any] |
     Raises:
         UserError: it is not: what another process encoded is not here, or went to another cache.
     """
-    seen_by_now(lambda: not _lacking(episodes, *_noted(path, before)), team)
-    shapes, unreadable = _noted(path, before)
+    seen_by_now(lambda: not _lacking(episodes, *_noted(episodes, path, before)), team)
+    shapes, unreadable = _noted(episodes, path, before)
     if lacking := _lacking(episodes, shapes, unreadable):
         raise UserError(
             f"{path} lacks {len(lacking)} of {len(episodes)} episodes ({lacking[0]}, ...), which another process was "
@@ -206,12 +228,20 @@ def _finish(episodes: Sequence[Episode], path: Path, before: Mapping[str, Any] |
     notes.remove(path)
 
 
-def _noted(path: Path, before: Mapping[str, Any] | None) -> tuple[dict[str, notes.Shapes], dict[str, str]]:
+def _noted(
+    episodes: Sequence[Episode], path: Path, before: Mapping[str, Any] | None
+) -> tuple[dict[str, notes.Shapes], dict[str, str]]:
     """Shapes of what is encoded, and why the others cannot be read, by episode."""
-    shapes = notes.finished(path)
+    found = notes.finished(path)
     if before:
-        shapes |= {name: [before["latents"][1:], before["context"][1:]] for name in before["first"]}
-    return shapes, notes.unreadable(path)
+        found |= {name: [before["latents"][1:], before["context"][1:]] for name in before["first"]}
+    names = {each.name: [piece.name for piece in pieces_of(each)] for each in episodes}
+    shapes = {
+        name: found.get(name) or found[pieces[0]]
+        for name, pieces in names.items()
+        if name in found or all(piece in found for piece in pieces)
+    }
+    return shapes, {name: why for name, why in notes.unreadable(path).items() if name not in shapes}
 
 
 def _lacking(episodes: Sequence[Episode], *noted: Mapping[str, object]) -> list[str]:
