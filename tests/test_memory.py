@@ -59,6 +59,24 @@ def test_the_planned_activations_are_those_of_a_real_forward(checkpointing: str)
     assert planned.gradients == planned.average
 
 
+def test_what_muon_makes_for_the_largest_group_of_equal_shapes_may_be_more_than_the_backward_pass():
+    config = load(TrainPolicyConfig, [*FILES, *FLAGS, "--optimizer.kind", "muon"])
+    found, adamw = (
+        memory.plan(replace(config, optimizer=replace(config.optimizer, kind=kind))).ddp
+        for kind in ("muon", "adamw")
+    )
+    unet = build_unet(config.unet, shaped_autoencoder(config).channels, config.data.clip.frames)
+    sizes: dict[tuple[int, ...], int] = {}
+    for weight in unet.parameters():
+        if weight.ndim > 1 and weight.requires_grad:
+            rows, columns = weight.flatten(1).shape
+            key = (min(rows, columns), max(rows, columns))
+            sizes[key] = sizes.get(key, 0) + weight.numel()
+    assert found.update == memory.UPDATE * max(sizes.values()) and adamw.update == 0
+    large = found._replace(update=found.activations + found.largest_block + 5)
+    assert large.total == found.total + 5
+
+
 @pytest.mark.parametrize("head", [False, True])
 @pytest.mark.parametrize("kind", ["muon", "adamw"])
 def test_the_planned_moments_are_those_of_a_real_step(kind: str, head: bool):

@@ -7,6 +7,7 @@ Where weights are divided what is gathered comes on top: it is counted from the 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from typing import NamedTuple
@@ -25,7 +26,8 @@ from vidpara.models.autoencoder import Pixels, check_size
 from vidpara.models.checkpointing import layers
 from vidpara.models.fake import autocast_of_cuda, fake
 from vidpara.policy import Policy, VideoPolicy
-from vidpara.types import Actions, Batch, Camera, RobotState, Workspace
+from vidpara.training.muon import by_shape
+from vidpara.types import Actions, Batch, Camera, RobotState, Tensor, Workspace
 
 FLOAT = 4
 """Bytes of a float32: weights, gradients, moments and the average are kept in it; autocast makes the bf16 copies."""
@@ -33,6 +35,9 @@ HALF = 2
 """Bytes of a bf16, in which FSDP gathers layers."""
 MOMENTS = {"adamw": 8, "adamw8bit": 2, "muon": 4}
 """Bytes of the optimiser's state a trained weight; Muon's is that of its matrices."""
+UPDATE = 4 + 3 * 2 + 2 * 4
+"""Bytes a weight of those that Muon updates at once: what it orthogonalises, three bf16 copies in the iteration, the
+result, and the result in the weight's shape."""
 GIB = 2**30
 
 
@@ -56,13 +61,15 @@ class Footprint(NamedTuple):
     gathered: int = 0
     whole_copy: int = 0
     """Weights of the undivided copy that evaluations run; then there are neither gradients nor activations."""
+    update: int = 0
+    """What Muon makes for its largest group of equal shapes; then there are gradients and no activations."""
 
     @property
     def total(self) -> int:
-        """At the larger of two moments: in the backward pass, or in an evaluation of divided weights."""
+        """At the largest of three moments: in the backward pass, in the update, in an evaluation of divided weights."""
         kept = self.weights + self.optimizer + self.average
-        step = self.gradients + self.activations + self.largest_block + self.gathered
-        return kept + max(step, self.whole_copy)
+        backward = self.activations + self.largest_block + self.gathered
+        return kept + max(self.gradients + max(backward, self.update), self.whole_copy)
 
 
 class Footprints(NamedTuple):
@@ -99,8 +106,11 @@ def plan(config: TrainPolicyConfig | TrainVideoConfig, gpus: int = 1) -> Footpri
         zero2, fsdp2 = (_gathered(model, HALF if half else FLOAT, at_once) for at_once in (None, 2))
     parameters, trained = counts
     moments = MOMENTS[config.optimizer.kind] * trained
+    update = 0
     if config.optimizer.kind == "muon":
-        moments += (MOMENTS["adamw"] - MOMENTS["muon"]) * _of_adamw(model, config.optimizer.muon_head)
+        adamw, matrices = _of_adamw_and_muon(model, config.optimizer.muon_head)
+        moments += (MOMENTS["adamw"] - MOMENTS["muon"]) * _size(adamw)
+        update = UPDATE * max(map(_size, by_shape(matrices)), default=0)
     ddp = Footprint(
         parameters,
         trained,
@@ -110,17 +120,24 @@ def plan(config: TrainPolicyConfig | TrainVideoConfig, gpus: int = 1) -> Footpri
         average=FLOAT * trained if config.trainer.ema else 0,
         activations=saved.bytes,
         largest_block=saved.largest,
+        update=update,
     )
     kept = ("weights", "gradients", "optimizer", "average")
     divided = ddp._replace(**{name: -(-getattr(ddp, name) // gpus) for name in kept}, whole_copy=ddp.weights)
     return Footprints(ddp, divided._replace(gathered=zero2), divided._replace(gathered=fsdp2))
 
 
-def _of_adamw(model: nn.Module, muon_head: bool) -> int:
-    """Weights that Muon leaves to AdamW: vectors, and the head's unless it is told otherwise."""
+def _of_adamw_and_muon(model: nn.Module, muon_head: bool) -> tuple[list[Tensor], list[Tensor]]:
+    """Trained weights that Muon leaves to AdamW, vectors and the head's unless it is told otherwise; and the others."""
     head = {id(weight) for weight in model.head.parameters()} if isinstance(model, Policy) else set[int]()
-    left = [w for w in model.parameters() if w.ndim < 2 or (id(w) in head and not muon_head)]
-    return sum(weight.numel() for weight in left if weight.requires_grad)
+    trained = [weight for weight in model.parameters() if weight.requires_grad]
+    left = [weight.ndim < 2 or (id(weight) in head and not muon_head) for weight in trained]
+    pairs = list(zip(trained, left, strict=True))
+    return [weight for weight, adamw in pairs if adamw], [weight for weight, adamw in pairs if not adamw]
+
+
+def _size(weights: Sequence[Tensor]) -> int:
+    return sum(weight.numel() for weight in weights)
 
 
 class Count(NamedTuple):
@@ -167,6 +184,7 @@ def report(config: TrainPolicyConfig | TrainVideoConfig, gpus: int) -> str:
         "optimizer": f"state of {config.optimizer.kind}",
         "average": "exponential average of the weights (trainer.ema)",
         "activations": f"kept for the backward pass, {config.trainer.batch_size} of {total} clips an update",
+        "update": "what Muon makes for the largest group of equal shapes, in the backward pass' place",
         "largest_block": "inside of one checkpointed layer" if found.largest_block else "no checkpointing",
         "gathered": "zero2: all layers; fsdp2: two of them; both: what is in none",
         "whole_copy": "for evaluations, which need no gradients and activations",
@@ -174,7 +192,8 @@ def report(config: TrainPolicyConfig | TrainVideoConfig, gpus: int) -> str:
     }
     lines = [f"{f'GiB on each of {gpus}':<19}" + "".join(f"{way:>9}" for way in ways)]
     for name, note in notes.items():
-        if name in ("gathered", "whole_copy") and "fsdp2" not in ways:
+        undivided = name in ("gathered", "whole_copy") and "fsdp2" not in ways
+        if undivided or (name == "update" and not found.update):
             continue
         sizes = "".join(f"{getattr(way, name) / GIB:9.2f}" for way in ways.values())
         lines.append(f"{name.replace('_', ' '):<19}{sizes}  {note}")

@@ -6,7 +6,7 @@ torch.optim.Muon takes two-dimensional weights only; most of a video UNet's weig
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -57,17 +57,15 @@ class Muon(torch.optim.AdamW):
 
     def _step_orthogonal(self, group: Mapping[str, Any]) -> None:
         parameters = [parameter for parameter in group["params"] if parameter.grad is not None]
-        if not parameters:
-            return
-        gradients = [parameter.grad for parameter in parameters]
-        momenta = [self._momentum(parameter) for parameter in parameters]
-        torch._foreach_lerp_(momenta, gradients, 1 - MOMENTUM)
-        ahead = torch._foreach_lerp(gradients, momenta, MOMENTUM)  # Nesterov
-        torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
-        for indices, updates in by_shape(
-            ahead
-        ):  # one after the other: all of them at once would be the model again
-            torch._foreach_add_([parameters[i] for i in indices], updates, alpha=-group["lr"])
+        for alike in by_shape(
+            parameters
+        ):  # all at once, what is made for the update would be the model again
+            gradients = [parameter.grad for parameter in alike]
+            momenta = [self._momentum(parameter) for parameter in alike]
+            torch._foreach_lerp_(momenta, gradients, 1 - MOMENTUM)
+            ahead = torch._foreach_lerp(gradients, momenta, MOMENTUM)  # Nesterov
+            torch._foreach_mul_(alike, 1 - group["lr"] * group["weight_decay"])
+            torch._foreach_add_(alike, orthogonalized(ahead), alpha=-group["lr"])
 
     def _momentum(self, parameter: Tensor) -> Tensor:
         state = self.state[parameter]
@@ -76,28 +74,25 @@ class Muon(torch.optim.AdamW):
         return state["momentum"]
 
 
-def by_shape(updates: Sequence[Tensor]) -> Iterator[tuple[list[int], list[Tensor]]]:
-    """Each update as its nearest semi-orthogonal matrix, scaled to `ADAM_RMS`: indices of equal shapes, and what they
-    become, which goes in one batch.
-    """
-    same_shape: dict[tuple[int, int], list[int]] = defaultdict(list)
-    matrices = [update.flatten(1) for update in updates]
-    for index, matrix in enumerate(matrices):
-        same_shape[min(matrix.shape), max(matrix.shape)].append(index)
-    for (_, long), indices in same_shape.items():
-        flat = [matrices[i] if matrices[i].shape[1] == long else matrices[i].mT for i in indices]
-        wide = newton_schulz(torch.stack(flat)).mul_(ADAM_RMS * long**0.5)
-        found = [
-            (each if matrices[i].shape[1] == long else each.mT).reshape(updates[i].shape)
-            for i, each in zip(indices, wide, strict=True)
-        ]
-        yield indices, found
+def by_shape(tensors: Sequence[Tensor]) -> list[list[Tensor]]:
+    """Those that are matrices of equal shape, whichever way round, together."""
+    found: dict[tuple[int, ...], list[Tensor]] = defaultdict(list)
+    for tensor in tensors:
+        rows = tensor.shape[0]
+        found[tuple(sorted((rows, tensor.numel() // rows)))].append(tensor)
+    return list(found.values())
 
 
 def orthogonalized(updates: Sequence[Tensor]) -> list[Tensor]:
-    """All of `by_shape`, in the order of the updates."""
-    found = dict(pair for indices, those in by_shape(updates) for pair in zip(indices, those, strict=True))
-    return [found[index] for index in range(len(updates))]
+    """Each update, matrices of one shape, as its nearest semi-orthogonal matrix, scaled to `ADAM_RMS`, in one batch."""
+    matrices = [update.flatten(1) for update in updates]
+    long = max(matrices[0].shape)
+    flat = [matrix if matrix.shape[1] == long else matrix.mT for matrix in matrices]
+    wide = newton_schulz(torch.stack(flat)).mul_(ADAM_RMS * long**0.5)
+    return [
+        (each if matrix.shape[1] == long else each.mT).reshape(update.shape)
+        for each, matrix, update in zip(wide, matrices, updates, strict=True)
+    ]
 
 
 def newton_schulz(matrices: Float[Tensor, "n rows columns"]) -> Float[Tensor, "n rows columns"]:
