@@ -288,6 +288,27 @@ def test_a_checkpoint_of_other_settings_is_refused(whole: tuple[Path, dict[str, 
         fit(config)
 
 
+def test_autocast_keeps_no_half_precision_copies_of_the_weights(tmp_path: Path):
+    """Its cache would hold one of each until the forward is over: of SVD's UNet 2.75 GiB."""
+    caches = []
+
+    class Watched(Model):
+        def forward(self, batch: Sample) -> dict[str, Tensor]:
+            caches.append((torch.is_autocast_enabled("cpu"), torch.is_autocast_cache_enabled()))
+            return super().forward(batch)
+
+    fit(TinyConfig(run=tmp_path).having(precision="bf16", steps=1), Watched())
+    assert set(caches[:1]) == {(True, False)}
+
+
+def test_a_warmup_as_long_as_the_run_is_said_to_be(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    config = TinyConfig(run=tmp_path)
+    fit(replace(config, optimizer=replace(config.optimizer, warmup=30)))
+    assert "optimizer.warmup 30 is as long as the run (30 steps)" in capsys.readouterr().out
+    fit(replace(config, run=tmp_path / "other"))
+    assert "warmup" not in capsys.readouterr().out
+
+
 def test_frozen_weights_stay(tmp_path: Path):
     model = Model()
     model.body.requires_grad_(False)
