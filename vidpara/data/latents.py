@@ -125,9 +125,8 @@ def cache_frames(
         team.wait_for_everyone()
         if first_one and not whole:
             _finish(episodes, path, index, team)
-        if (
-            first_one and shared and not read_index(path).get("unreadable")
-        ):  # what others would take for whole
+        # others would take for whole what is there
+        if first_one and shared and not read_index(path).get("unreadable"):
             remote_cache.push(path, shared)
         team.wait_for_everyone()
     if not seen_by_now((path / "index.json").is_file, team):
