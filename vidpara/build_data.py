@@ -71,7 +71,7 @@ def build_data(
     held_out = cast(Clips, validation.dataset).episodes
     if isinstance(config, TrainPolicyConfig) and config.video_run and not team.process_index:
         warn_of_seen(config.video_run, held_out)
-    content, seen = _content([*episodes, *training.episodes, *held_out]), training.episodes
+    content, seen = content_of([*episodes, *training.episodes, *held_out]), training.episodes
     if one_alone:
         one = Subset(training, [0])
         return TrainingData(
@@ -143,7 +143,7 @@ def check_weights(config: DataConfig) -> None:
         )
 
 
-def _content(episodes: Iterable[Episode]) -> str:
+def content_of(episodes: Iterable[Episode]) -> str:
     """Text that changes with which episodes there are, their order, length, clock and labels; not with where or in
     which files they lie, nor with what processors differ in.
     """

@@ -22,13 +22,14 @@ from torch.utils.data import Subset
 
 from tests.data.rollout_files import FRAMES, SIZE, write
 from vidpara.build import shaped_autoencoder
+from vidpara.build_data import content_of
 from vidpara.build_policy import build_policy
 from vidpara.cli import UserError
 from vidpara.config import ClipConfig, DataConfig, LossConfig, TrainPolicyConfig
 from vidpara.data import latents
 from vidpara.data.cached_frames import CachedFrames
 from vidpara.data.clips import Clips, first_frames
-from vidpara.data.episode import at_rate, digest
+from vidpara.data.episode import at_rate
 from vidpara.data.latents import cache_frames, to_float
 from vidpara.data.rollouts import read_episodes
 from vidpara.data.shards import cache_source
@@ -286,13 +287,13 @@ def test_a_grasp_is_where_an_open_hand_closes(path):
 def test_the_digest_of_episodes_is_of_what_they_are_and_not_of_where_they_lie(path, tmp_path):
     episodes = read_episodes(path)
     shutil.copy(path, tmp_path / "elsewhere.hdf5")
-    assert digest(read_episodes(tmp_path / "elsewhere.hdf5")) == digest(episodes)
+    assert content_of(read_episodes(tmp_path / "elsewhere.hdf5")) == content_of(episodes)
     others = (
         episodes[:2],
         episodes[::-1],
         [*episodes[:2], replace(episodes[2], position=episodes[2].position + 0.01)],
     )
-    assert len({digest(each) for each in (episodes, *others)}) == 4
+    assert len({content_of(each) for each in (episodes, *others)}) == 4
 
 
 def test_validation_demos_are_never_trained_on(path):
