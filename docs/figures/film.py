@@ -13,22 +13,22 @@ from vidpara.files import beside
 ROOT = Path(__file__).parents[2]
 FILM = ROOT / "results/video_backbone/two_stage-seed0-demos240.mp4"
 WIDTH = 720
-HOLD = 15
-"""So many pictures does the end stand still."""
+HOLD, PAUSE = 15, 100
+"""So many pictures does the end stand still, and so many milliseconds each picture."""
 
 
-def main() -> None:
+def draw() -> list[Image.Image]:
+    """The film's pictures, as large as they are shown."""
     with av.open(FILM) as container:
-        rate = container.streams.video[0].average_rate
         pictures = [frame.to_image() for frame in container.decode(video=0)]
     size = (WIDTH, round(pictures[0].height * WIDTH / pictures[0].width))
-    first, *others = [picture.resize(size, Image.Resampling.LANCZOS) for picture in pictures]
-    with beside(Path(__file__).with_name("rollout.webp")) as part:
-        first.save(
-            part, "WEBP", save_all=True, append_images=[*others, *[others[-1]] * HOLD], duration=round(1000 / rate),
-            loop=0, quality=70, method=6,
-        )  # fmt: skip
+    return [picture.resize(size, Image.Resampling.LANCZOS) for picture in pictures]
 
 
 if __name__ == "__main__":
-    main()
+    first, *others = draw()
+    with beside(Path(__file__).with_name("rollout.webp")) as part:
+        first.save(
+            part, "WEBP", save_all=True, append_images=[*others, *[others[-1]] * HOLD], duration=PAUSE, loop=0,
+            quality=70, method=6,
+        )  # fmt: skip
