@@ -258,6 +258,8 @@ def test_a_misspelt_camera_key_is_named(folder, tmp_path):
     for wrong, words in (
         ({"imagesize": [64, 64]}, "unknown key 'imagesize'"),
         ({"image_size": [0, 0]}, "give rows"),
+        ({"image_size": ["a", "b"]}, "give rows"),
+        ({"image_size": [1.5, 64]}, "give rows"),
     ):
         (tmp_path / "cameras.yaml").write_text(yaml.dump({"agentview": told | wrong}))
         with pytest.raises(UserError, match=words):

@@ -26,6 +26,7 @@ def test_a_camera_of_place_and_quaternion_is_read():
         ("", "pos='1 2 3' xyaxes='0 1 0 0 0 1'", "xyaxes"),
         ("", "pos='1 2 3' euler='0 90 0'", "euler"),
         ("", "mode='targetbody' target='hand'", "target"),
+        ("", "pos='1 2 3' fovy='0'", "a fovy of 0 degrees"),
         ("<default><camera fovy='60'/></default>", "pos='1 2 3'", "a default class"),
     ],
 )

@@ -27,13 +27,14 @@ from vidpara.build_policy import build_policy
 from vidpara.cli import UserError
 from vidpara.config import ClipConfig, DataConfig, LossConfig, TrainPolicyConfig
 from vidpara.data import latents
-from vidpara.data.cached_frames import CachedFrames
+from vidpara.data.cached_frames import CachedFrames, seen_by_now
 from vidpara.data.clips import Clips, first_frames
 from vidpara.data.episode import at_rate
 from vidpara.data.latents import cache_frames, to_float
 from vidpara.data.rollouts import read_episodes
 from vidpara.data.shards import cache_source
 from vidpara.data.split import corners_first, split, workspace
+from vidpara.data.team import Alone
 from vidpara.models.image_encoder import ZeroContext
 
 
@@ -406,6 +407,18 @@ def test_a_long_episode_is_shared_too_and_what_is_finished_of_it_is_kept(path, m
     monkeypatch.undo()
     whole = cache_frames(episodes, lambda x: x[:, :, ::8, ::8], ZeroContext(4), [], path.parent / "other")
     assert np.array_equal(found.latents, whole.latents) and found.first == whole.first
+
+
+def test_what_another_machine_wrote_is_waited_for_and_by_one_alone_it_is_not():
+    """As on a network disk, where it shows only after a while."""
+    asked = []
+
+    def there() -> bool:
+        asked.append(None)
+        return len(asked) > 2
+
+    assert not seen_by_now(there, Alone()) and len(asked) == 1
+    assert seen_by_now(there, Alone(num_processes=2)) and len(asked) == 3
 
 
 def test_a_full_disk_names_the_cache_and_keeps_what_is_done(path, monkeypatch):

@@ -107,30 +107,27 @@ def test_a_job_that_is_over_without_its_product_is_submitted_again(tmp_path: Pat
     assert sorted(job.name for job in cluster.iterdir()) == ["1", "2"]
 
 
+def begun_and_ended_by(end: type[BaseException], step: Step, folder: Path, cluster: Path) -> None:
+    """An experiment of one step, ended as soon as its job is there."""
+
+    def ended(_: Mapping[str, Standing]) -> None:
+        if (cluster / "1").exists():
+            raise end
+
+    plan = Plan(Experiment("scripts", {}, Recipe()), (), {step.name: step})
+    with pytest.raises(end):
+        execute.run(plan, slurm.Slurm(1, folder / "slurm", []), ended)
+
+
 def test_an_interrupt_cancels_the_jobs(tmp_path: Path, cluster: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(slurm, "PATIENCE", 0.1)
-    step = script("long", "time.sleep(5)", tmp_path)
-
-    def interrupt(_: Mapping[str, Standing]) -> None:
-        if (cluster / "1").exists():
-            raise KeyboardInterrupt
-
-    plan = Plan(Experiment("scripts", {}, Recipe()), (), {"long": step})
-    with pytest.raises(KeyboardInterrupt):
-        execute.run(plan, slurm.Slurm(1, tmp_path / "slurm", []), interrupt)
+    begun_and_ended_by(KeyboardInterrupt, script("long", "time.sleep(5)", tmp_path), tmp_path, cluster)
     assert (cluster / "1").read_text() == "CANCELLED by 0\n"
 
 
 def test_a_lost_terminal_leaves_the_jobs_and_the_same_command_finds_them(tmp_path: Path, cluster: Path):
     step = script("long", f"open({str(tmp_path / 'began')!r}, 'a').write('x'); time.sleep(1)", tmp_path)
-
-    def cut_off(_: Mapping[str, Standing]) -> None:
-        if (cluster / "1").exists():
-            raise Left
-
-    plan = Plan(Experiment("scripts", {}, Recipe()), (), {"long": step})
-    with pytest.raises(Left):
-        execute.run(plan, slurm.Slurm(1, tmp_path / "slurm", []), cut_off)
+    begun_and_ended_by(Left, step, tmp_path, cluster)
     assert step.log.with_suffix(".job").read_text() == "1"
     assert run(tmp_path, step)["long"].state == "finished"
     assert (tmp_path / "began").read_text() == "x" and len(list(cluster.iterdir())) == 1

@@ -129,9 +129,8 @@ class Loop:
                 values = torch.stack([loss.float() for loss in losses.values()])
                 stop = values.new_full((1,), float(self.request.asked))
                 means = torch.cat([values.detach(), stop])
-                if (
-                    state.weights.adapt
-                ):  # otherwise the backward pass need not wait for the slowest process' forward
+                # weights that stay need no means yet: the backward pass then waits for no other process' forward
+                if state.weights.adapt:
                     means = cast(Tensor, accelerator.reduce(means, "mean"))
                 accelerator.backward((values * state.weights.update(means[:-1])).sum())
                 summed = summed + means

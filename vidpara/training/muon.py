@@ -57,9 +57,8 @@ class Muon(torch.optim.AdamW):
 
     def _step_orthogonal(self, group: Mapping[str, Any]) -> None:
         parameters = [parameter for parameter in group["params"] if parameter.grad is not None]
-        for alike in by_shape(
-            parameters
-        ):  # all at once, what is made for the update would be the model again
+        # not all at once: what is made for the update would be the model again
+        for alike in by_shape(parameters):
             gradients = [parameter.grad for parameter in alike]
             momenta = [self._momentum(parameter) for parameter in alike]
             torch._foreach_lerp_(momenta, gradients, 1 - MOMENTUM)

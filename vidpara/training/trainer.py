@@ -98,9 +98,8 @@ def train(
             changed = _check(found, saved, resolved, defaults, config, accelerator.num_processes)
             _check_content(found, saved, content)
         accelerator.wait_for_everyone()  # every process has read the folder before one of them changes it
-        plain = (
-            copy.deepcopy(model) if sharding else None
-        )  # beside the model on a GPU there may be no room for another
+        # before the model is on a GPU, where there may be no room for another
+        plain = copy.deepcopy(model) if sharding else None
         model.to(accelerator.device)
         if saved:
             load_model_tensors(model, saved.tensors["model"])
@@ -166,9 +165,8 @@ def _accelerator(config: TrainerConfig) -> Accelerator:
         gradient_accumulation_steps=config.accumulate,
         kwargs_handlers=[
             DistributedDataParallelKwargs(gradient_as_bucket_view=True),
-            AutocastKwargs(
-                cache_enabled=False
-            ),  # a forward uses each weight once; the cache would keep bf16 copies of all
+            # a forward uses each weight once; a cache would keep bf16 copies of all
+            AutocastKwargs(cache_enabled=False),
         ],
     )
 
