@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import copy
 import shutil
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar
 from dataclasses import replace
 from pathlib import Path
 from threading import Barrier
@@ -26,10 +28,11 @@ from vidpara.build_data import content_of
 from vidpara.build_policy import build_policy
 from vidpara.cli import UserError
 from vidpara.config import ClipConfig, DataConfig, LossConfig, TrainPolicyConfig
-from vidpara.data import latents
+from vidpara.data import cache_notes as notes
+from vidpara.data import cached_frames, latents
 from vidpara.data.cached_frames import CachedFrames, seen_by_now
 from vidpara.data.clips import Clips, first_frames
-from vidpara.data.episode import at_rate
+from vidpara.data.episode import Episode, at_rate
 from vidpara.data.latents import cache_frames, to_float
 from vidpara.data.rollouts import read_episodes
 from vidpara.data.shards import cache_source
@@ -361,9 +364,12 @@ def test_an_interrupted_encoding_goes_on_where_it_stopped(path):
     assert len(calls) == 4 and np.array_equal(frames.latents, whole.latents) and frames.first == whole.first
 
 
-def test_processes_encode_a_share_each(path):
-    """Threads stand for processes here: they share nothing but the folder and the barrier."""
-    shares, barrier, folder = ([], []), Barrier(2), path.parent / "latents"
+def encoded_by_two(path: Path, index: ContextVar[int]) -> list[list[int]]:
+    """Encode with two processes, that hold what encoding alone gives; frames that each encoded, call by call.
+
+    Threads stand for the processes: they share nothing but the folder and the barrier. `index` says which one it is.
+    """
+    shares, barrier, folder = [[], []], Barrier(2), path.parent / "latents"
 
     class Member(NamedTuple):
         process_index: int
@@ -373,20 +379,82 @@ def test_processes_encode_a_share_each(path):
         def wait_for_everyone(self) -> None:
             barrier.wait(10)
 
-    def run(index: int) -> CachedFrames:
+    def run(rank: int) -> CachedFrames:
         def encode(x):
-            shares[index].append(len(x))
+            shares[rank].append(len(x))
             return x[:, :, ::8, ::8]
 
-        return cache_frames(read_episodes(path), encode, ZeroContext(4), [], folder, Member(index))
+        index.set(rank)
+        return cache_frames(read_episodes(path), encode, ZeroContext(4), [], folder, Member(rank))
 
     with ThreadPoolExecutor(2) as pool:
         found = list(pool.map(run, (0, 1)))
     whole = cache_frames(
         read_episodes(path), lambda x: x[:, :, ::8, ::8], ZeroContext(4), [], path.parent / "other"
     )
-    assert shares == ([FRAMES, FRAMES], [FRAMES])
     assert all(np.array_equal(each.latents, whole.latents) and each.first == whole.first for each in found)
+    return shares
+
+
+def test_processes_encode_a_share_each(path):
+    assert encoded_by_two(path, ContextVar("index")) == [[FRAMES, FRAMES], [FRAMES]]
+
+
+@pytest.mark.parametrize("late", ["notes", "index", "sizes"])
+def test_what_another_machine_wrote_to_a_network_disk_may_show_late(path, monkeypatch, late):
+    """Of what the other has written rank 1, or for the notes rank 0, sees nothing at its first looks."""
+    index, looks = ContextVar("index", default=-1), Counter()
+
+    def shows_late(genuine, nothing, rank: int):
+        def look(*args):
+            looks[rank] += index.get() == rank
+            return nothing(*args) if index.get() == rank and looks[rank] < 4 else genuine(*args)
+
+        return look
+
+    if late == "notes":
+        monkeypatch.setattr(notes, "finished", shows_late(notes.finished, lambda _: {}, 0))
+    elif late == "index":
+        monkeypatch.setattr(cached_frames, "read_index", shows_late(cached_frames.read_index, missing, 1))
+    else:
+        monkeypatch.setattr(cached_frames, "_size", shows_late(cached_frames._size, lambda _: 0, 1))
+    assert encoded_by_two(path, index) == [[FRAMES, FRAMES], [FRAMES]]
+    assert looks.total() >= 4
+
+
+def missing(path: Path) -> dict[str, object]:
+    raise FileNotFoundError(path)
+
+
+def test_processes_that_differ_in_what_they_see_finished_leave_no_episode_out(path, monkeypatch):
+    """Rank 1 does not see what an earlier call has finished."""
+    index = ContextVar("index", default=-1)
+
+    def stopped(x):
+        raise KeyboardInterrupt
+
+    earlier = [lambda x: x[:, :, ::8, ::8], stopped]
+    with pytest.raises(KeyboardInterrupt):
+        cache_frames(
+            read_episodes(path), lambda x: earlier.pop(0)(x), ZeroContext(4), [], path.parent / "latents"
+        )
+    genuine = notes.finished
+    monkeypatch.setattr(notes, "finished", lambda path: {} if index.get() == 1 else genuine(path))
+    assert encoded_by_two(path, index) == [[FRAMES], [FRAMES]]
+
+
+def test_large_frames_are_read_in_smaller_blocks_than_they_are_encoded_in(path, monkeypatch):
+    """The pixels of a block are bounded, as stored."""
+    episodes, blocks = read_episodes(path), []
+    rows, columns = episodes[0].stored_size
+    monkeypatch.setattr(latents, "READ", 3 * rows * columns)
+    genuine = Episode.blocks
+    monkeypatch.setattr(
+        Episode, "blocks", lambda self, n, moments: blocks.append(n) or genuine(self, n, moments)
+    )
+    encoded = []
+    cache_frames(episodes, lambda x: encoded.append(len(x)) or x, ZeroContext(4), [], path.parent / "latents")
+    assert blocks == [3, 3, 3] and encoded == [FRAMES] * 3
 
 
 def test_a_long_episode_is_shared_too_and_what_is_finished_of_it_is_kept(path, monkeypatch):
@@ -400,7 +468,7 @@ def test_a_long_episode_is_shared_too_and_what_is_finished_of_it_is_kept(path, m
             raise OSError("the disk is away")
         return x[:, :, ::8, ::8]
 
-    with pytest.raises(UserError, match="3 of 6 demos are kept"):
+    with pytest.raises(UserError, match="3 of its 6 pieces are kept"):
         cache_frames(episodes, encode, ZeroContext(4), [], folder)
     found = cache_frames(episodes, encode, ZeroContext(4), [], folder)
     assert calls == [FRAMES - 1, 1] * 2 + [1] + [FRAMES - 1, 1]
@@ -432,7 +500,7 @@ def test_a_full_disk_names_the_cache_and_keeps_what_is_done(path, monkeypatch):
 
     genuine = latents._write_rows
     monkeypatch.setattr(latents, "_write_rows", write)
-    with pytest.raises(UserError, match=r"No space left on device; free space .* 1 of 3 demos are kept"):
+    with pytest.raises(UserError, match=r"No space left on device; free space .* 1 of its 3 pieces are kept"):
         clips_of(path, read_episodes(path))
     monkeypatch.undo()
     assert len(clips_of(path, read_episodes(path))) == 3 * FRAMES

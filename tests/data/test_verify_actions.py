@@ -60,6 +60,14 @@ def test_an_arm_that_is_late_is_a_warning_and_what_is_late_depends_on_the_rate()
     assert actions(late, 50.0).verdict == "ok"  # 0.12 s
 
 
+@pytest.mark.parametrize("rows", [2, 8, 10, 11])
+def test_recordings_that_were_broken_off_do_not_end_the_check(rows):
+    """Shorter than the half second by which a motion may follow."""
+    short = [Motion(command[:rows], position[:rows]) for command, position in motions()]
+    assert actions([*motions(), *short], RATE).verdict == "ok"
+    assert actions(short, RATE).found
+
+
 def test_positions_to_go_to_on_a_circle_are_no_turned_axes():
     """Where the motion of x is the position of y."""
     turn = 2 * np.pi * np.arange(2 * ROWS) / ROWS

@@ -238,6 +238,18 @@ def test_a_size_of_which_the_file_says_nothing_is_refused(tmp_path: Path):
         plan(found.experiment, ["configs/full.yaml"])
 
 
+def test_an_overlay_of_the_users_own_is_a_size_too(tmp_path: Path):
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("trainer: {batch_size: 2}\n")
+    file = tmp_path / "small.yaml"
+    joint = {**JOINT, "at": {"mine": {"trainer.steps": 7}}}
+    file.write_text(yaml.safe_dump({**SMALL, "sweep": {}, "cells": {"joint": joint}}))
+    with pytest.raises(UserError, match="names the size 'mine'"):
+        plan(read(file))
+    found = plan(read(file), [str(mine)])
+    assert "--trainer.steps 7" in " ".join(found.steps["joint train"].words)
+
+
 def test_a_finished_stage_one_is_taken_as_it_is_and_by_its_content(tmp_path: Path):
     run = tmp_path / "video"
     run.mkdir()

@@ -5,6 +5,8 @@ this machine and remember its state: there is no cluster where the tests run.
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
 import sys
 import time
 from collections.abc import Mapping
@@ -131,6 +133,26 @@ def test_a_lost_terminal_leaves_the_jobs_and_the_same_command_finds_them(tmp_pat
     assert step.log.with_suffix(".job").read_text() == "1"
     assert run(tmp_path, step)["long"].state == "finished"
     assert (tmp_path / "began").read_text() == "x" and len(list(cluster.iterdir())) == 1
+
+
+def test_an_error_of_the_experiment_leaves_the_jobs(tmp_path: Path, cluster: Path):
+    """Where a terminal goes away, writing to it may fail before the signal comes."""
+    begun_and_ended_by(OSError, script("long", "time.sleep(1)", tmp_path), tmp_path, cluster)
+    assert not (cluster / "1").read_text().startswith("CANCELLED")
+
+
+@pytest.mark.parametrize(
+    ("number", "end"), [(signal.SIGHUP, Left), (signal.SIGTERM, Left), (signal.SIGINT, KeyboardInterrupt)]
+)
+def test_signals_say_whether_the_experiment_is_left(number: int, end: type[BaseException]):
+    program = (
+        "import os, signal; from vidpara.experiment.executors import answer_signals, Left\n"
+        "signal.signal(signal.SIGHUP, signal.SIG_DFL); answer_signals()\n"
+        f"try: os.kill(os.getpid(), {int(number)}); signal.pause()\n"
+        "except BaseException as end: print(type(end).__name__)"
+    )
+    said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert said.stdout.strip() == end.__name__
 
 
 def test_an_old_job_that_is_cancelled_is_not_waited_for(

@@ -139,6 +139,15 @@ def test_results_of_one_name_are_told_apart_by_their_folders(tmp_path: Path):
     files = tuple(write_results(tmp_path / place, "joint", "PMMMMMGM") for place in ("cpu", "gpu"))
     page = written(ReportConfig(output=tmp_path / "page.html", results=files, baseline="gpu/joint"))
     assert "only gpu/joint: 0, only cpu/joint: 0" in page
+    one = write_results(tmp_path / "cpu", "joint", "PMMMMMGM").rename(tmp_path / "cpu/left.json")
+    page = written(
+        ReportConfig(output=tmp_path / "page.html", results=(one, *files[1:]), baseline="gpu/joint")
+    )
+    assert "only gpu/joint: 0, only cpu/joint: 0" in page
+    two = write_results(tmp_path / "cpu", "joint", "PMMMMMGM").rename(tmp_path / "cpu/right.json")
+    page = written(ReportConfig(output=tmp_path / "page.html", results=(one, two), baseline="cpu/right"))
+    assert "only cpu/right: 0, only cpu/left: 0" in page
+    files = tuple(write_results(tmp_path / place, "joint", "PMMMMMGM") for place in ("cpu", "gpu"))
     with pytest.raises(UserError, match="have one name, and so have their folders"):
         write_page(ReportConfig(output=tmp_path / "other.html", results=(files[0], files[0])))
 

@@ -151,7 +151,8 @@ class ReportConfig:
     output: Path = Path("demo/page.html")
     title: str = "PARA on a video backbone"
     baseline: str = ""
-    """The cell that the others are compared with; without one that of the first results file."""
+    """The cell that comes first, without one that of the first results file. Each is compared with the first one that
+    has the same starts."""
     results: tuple[Path, ...] = ()
     """Results files of `stages/evaluate_policy.py`; their videos lie beside them."""
     runs: tuple[Path, ...] = ()

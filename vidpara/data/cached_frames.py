@@ -68,11 +68,24 @@ def read_index(path: Path) -> dict[str, Any]:
             f"{path}/index.json is damaged ({error!r}); delete {path}, it is made anew"
         ) from error
     for name, size in sizes.items():
-        if (found := (path / f"{name}.f16").stat().st_size) != size:
+        if (found := _size(path / f"{name}.f16")) != size:
             raise UserError(
                 f"{path}/{name}.f16 has {found} bytes, its index says {size}; delete {path}, it is made anew"
             )
     return index
+
+
+def _size(file: Path) -> int:
+    return file.stat().st_size
+
+
+def readable(path: Path) -> bool:
+    """Whether `read_index` can read it. On a network disk an index may be seen before the size of what it is of."""
+    try:
+        read_index(path)
+    except (UserError, OSError):
+        return False
+    return True
 
 
 def seen_by_now(there: Callable[[], bool], team: Team) -> bool:

@@ -25,7 +25,7 @@ from tqdm import tqdm
 from vidpara.cli import UserError
 from vidpara.data import cache_notes as notes
 from vidpara.data import remote_cache
-from vidpara.data.cached_frames import CachedFrames, opened, read_index, seen_by_now
+from vidpara.data.cached_frames import CachedFrames, opened, read_index, readable, seen_by_now
 from vidpara.data.episode import Episode, OnError
 from vidpara.data.team import ALONE, Team
 from vidpara.types import Float, Tensor, UInt8
@@ -129,7 +129,8 @@ def cache_frames(
         if first_one and shared and not read_index(path).get("unreadable"):
             remote_cache.push(path, shared)
         team.wait_for_everyone()
-    if not seen_by_now((path / "index.json").is_file, team):
+    seen_by_now(lambda: readable(path), team)
+    if not (path / "index.json").is_file():
         raise UserError(
             f"{path} was encoded by another process and is not here; put --data.cache on a disk that all machines "
             "share, or encode on one machine first, with --data.store"
@@ -160,17 +161,16 @@ def _encode_share(
     team: Team,
     on_error: OnError,
 ) -> None:
-    """Encode every n-th of the pieces that are not `finished`, each into its own rows of the files."""
+    """Encode those of this process' pieces that are not `finished`, each into its own rows of the files.
+
+    Every n-th of all pieces is its own, finished or not: on a network disk processes may differ in what they see.
+    """
     path.mkdir(parents=True, exist_ok=True)
     rows, count = _rows(episodes), 0
     all_pieces = [piece for episode in episodes for piece in pieces_of(episode)]
-    todo = [piece for piece in all_pieces if not {piece.name, piece.episode.name} & finished]
-    for piece in tqdm(
-        todo[team.process_index :: team.num_processes],
-        desc="encode frames",
-        unit="demo",
-        disable=team.process_index > 0 or not todo,
-    ):
+    own = all_pieces[team.process_index :: team.num_processes]
+    todo = [piece for piece in own if not {piece.name, piece.episode.name} & finished]
+    for piece in tqdm(todo, "encode frames", unit="piece", disable=team.process_index > 0 or not todo):
         row, shapes = rows[piece.episode.name] + piece.moments.start, []
         try:
             for arrays in _encoded(piece, encode, embed, team.device):
@@ -186,7 +186,7 @@ def _encode_share(
         except OSError as error:  # writing: of reading they are UserErrors
             raise UserError(
                 f"cannot write the cache {path}: {error}; free space or set --data.cache, then give the same command "
-                f"again: {len(all_pieces) - len(todo) + count} of {len(all_pieces)} demos are kept"
+                f"again: {len(own) - len(todo) + count} of its {len(own)} pieces are kept"
             ) from error
 
 

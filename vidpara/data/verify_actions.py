@@ -179,15 +179,18 @@ def _match(followed: Sequence[Followed], used: Sequence[int], rows: Rows) -> Mat
 
 
 def _correlations(followed: Sequence[Followed], lag: int) -> Table:
-    """Of each axis' motion with each axis' command `lag` rows earlier."""
-    moved, told = [], []
+    """Of each axis' motion with each axis' command `lag` rows earlier, where the episodes are longer than that."""
+    moved, told = [np.zeros((0, 3))], [np.zeros((0, 3))]
     for motion, command in followed:
-        first, last = max(0, lag), len(motion) + min(0, lag)
-        moved.append(motion[first:last])
-        told.append(command[first - lag : last - lag])
+        if len(motion) > abs(lag):
+            first, last = max(0, lag), len(motion) + min(0, lag)
+            moved.append(motion[first:last])
+            told.append(command[first - lag : last - lag])
     both = np.concatenate([np.concatenate(moved), np.concatenate(told)], axis=1)
+    if not len(both):
+        return np.zeros((3, 3))
     both = (both - both.mean(0)) / np.maximum(both.std(0), 1e-12)
-    return both[:, :3].T @ both[:, 3:] / max(1, len(both))
+    return both[:, :3].T @ both[:, 3:] / len(both)
 
 
 def _absolute(motions: Sequence[Motion]) -> float:

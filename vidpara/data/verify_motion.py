@@ -215,12 +215,12 @@ def _moving(film: Film, lag: int, shift: int = 0) -> list[int]:
 
 
 def _lag(films: Sequence[Film]) -> int:
-    """The first of `LAGS` with enough pairs."""
-    for lag in LAGS:
-        all_pairs = sum(len(film.pixel) // lag for film in films)
-        if sum(len(_moving(film, lag)) for film in films) >= min(ENOUGH, all_pairs / 10):
+    """The first of `LAGS` with enough pairs, or the one with most."""
+    pairs = {lag: sum(len(_moving(film, lag)) for film in films) for lag in LAGS}
+    for lag, found in pairs.items():
+        if found >= min(ENOUGH, sum(len(film.pixel) // lag for film in films) / 10):
             return lag
-    return LAGS[-1]
+    return max(LAGS, key=lambda lag: pairs[lag])
 
 
 def fit(pairs: Pairs) -> Fit:

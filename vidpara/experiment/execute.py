@@ -37,13 +37,13 @@ def run(
     """Run the `chosen` steps, or all, that are not finished and return how each step ended. A failed step does not stop
     the others.
 
-    `show` gets the standings again and again; steps named in `given` count as finished. On an interrupt the running
-    steps save and stop first; where the experiment is `Left`, those that can do so run on.
+    `show` gets the standings again and again; steps named in `given` count as finished. On Ctrl-C the running steps
+    save and stop first; where the experiment is `Left`, or ends by an error, those that can do so run on.
     """
     standing = standings(plan, chosen, given)
     jobs: dict[str, Job] = {}
     began: dict[str, float] = {}
-    left = False
+    stop = False
     try:
         while jobs or any(value.state == "waiting" for value in standing.values()):
             for name, status in [(name, job.poll()) for name, job in jobs.items()]:
@@ -61,12 +61,12 @@ def run(
             show(standing)
             if jobs:
                 time.sleep(INTERVAL)
-    except Left:
-        left = True
+    except KeyboardInterrupt as end:
+        stop = not isinstance(end, Left)
         raise
     finally:
         with ThreadPoolExecutor() as side_by_side:  # each may take a while to save
-            list(side_by_side.map(lambda job: job.leave() if left else job.stop(), jobs.values()))
+            list(side_by_side.map(lambda job: job.stop() if stop else job.leave(), jobs.values()))
         for name in jobs:
             add_seconds(plan.steps[name], time.monotonic() - began[name])
     return standing

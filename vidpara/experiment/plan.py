@@ -79,7 +79,7 @@ def plan(experiment: Experiment, overlays: Sequence[str] = ()) -> Plan:
         UserError: a cell's files, flags or sizes do not fit, it says nothing of the size that `overlays` are, `compare`
             names no cell, two cells have one name, or a picture for the page is missing.
     """
-    check_sizes(experiment)
+    check_sizes(experiment, overlays)
     if overlays:
         experiment = resized(experiment, tuple(overlays))
     steps: dict[str, Step] = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 
 from vidpara import cli
@@ -33,13 +34,14 @@ def resized(experiment: Experiment, overlays: tuple[str, ...]) -> Experiment:
     )
 
 
-def check_sizes(experiment: Experiment) -> None:
+def check_sizes(experiment: Experiment, overlays: Sequence[str] = ()) -> None:
     """What stands under `at` would be used with its overlay, and only then be found wrong.
 
     Raises:
-        UserError: a size is neither an overlay that the experiment names nor one beside these, or has unknown flags.
+        UserError: a size is none of the `overlays`, none that the experiment names and none beside these, or has
+            unknown flags.
     """
-    named = {
+    named = {Path(overlay) for overlay in overlays} | {
         Path(file)
         for each in (experiment, *(r for _, r, _ in _recipes(experiment)))
         for file in each.overlays

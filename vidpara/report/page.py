@@ -136,19 +136,21 @@ def write_page(config: ReportConfig) -> None:
 
 
 def told_apart(names: Sequence[str], places: Sequence[Path]) -> list[str]:
-    """The names, those that are there twice with their folder before them.
+    """The names; of those that are there twice their folder and name, or else their folder and file.
 
     Raises:
-        UserError: they are the same with it, too.
+        UserError: these are the same, too.
     """
-    found = [
-        f"{place.absolute().parent.name}/{name}" if names.count(name) > 1 else name
-        for name, place in zip(names, places, strict=True)
-    ]
+    found = list(names)
+    for more in (names, [place.stem for place in places]):
+        found = [
+            f"{place.absolute().parent.name}/{other}" if found.count(name) > 1 else name
+            for name, other, place in zip(found, more, places, strict=True)
+        ]
     if twice := [place for name, place in zip(found, places, strict=True) if found.count(name) > 1]:
         raise UserError(
-            f"{' and '.join(map(str, twice[:2]))} have one name, and so have their folders; rename one folder, or "
-            "leave one of them out"
+            f"{' and '.join(map(str, twice[:2]))} have one name, and so have their folders; rename one, or leave one "
+            "of them out"
         )
     return found
 

@@ -22,7 +22,8 @@ def like(value: Tensor, divided: Tensor) -> Tensor:
     if not isinstance(divided, DTensor):
         return torch.empty_like(divided, dtype=value.dtype).copy_(value)
     own = value.to(divided.device)  # every process has read the same file: none has to send it
-    return distribute_tensor(own, divided.device_mesh, divided.placements, src_data_rank=None)
+    part = distribute_tensor(own, divided.device_mesh, divided.placements, src_data_rank=None)
+    return part.clone()  # it may be a view, which would keep the whole
 
 
 def all_whole(tensors: Mapping[str, Tensor], keep: bool) -> dict[str, Tensor]:
