@@ -238,6 +238,16 @@ def test_a_size_of_which_the_file_says_nothing_is_refused(tmp_path: Path):
         plan(found.experiment, ["configs/full.yaml"])
 
 
+def test_a_given_policy_has_no_other_size(tmp_path: Path):
+    cells = {"joint": JOINT, "given": GIVEN}
+    found = planned(tmp_path, sweep={}, cells=cells, compare=[["joint", "given"]])
+    assert [cell.name for cell in found.cells] == ["joint", "given"] and len(found.pairs) == 1
+    full = plan(found.experiment, ["configs/full.yaml"])
+    assert [cell.name for cell in full.cells] == ["joint"] and not full.pairs
+    with pytest.raises(UserError, match="trains nothing that could be of size full"):
+        plan(planned(tmp_path, cells={"given": GIVEN}).experiment, ["configs/full.yaml"])
+
+
 def test_an_overlay_of_the_users_own_is_a_size_too(tmp_path: Path):
     mine = tmp_path / "mine.yaml"
     mine.write_text("trainer: {batch_size: 2}\n")
@@ -292,8 +302,11 @@ def test_stage_one_sees_the_data_of_its_policies_unless_it_says_otherwise(tmp_pa
 
 def test_policies_of_other_data_have_a_stage_one_of_their_own(tmp_path: Path):
     cells = {
-        name: {"files": ["configs/policy/two_stage.yaml"], "set": {"data.validation_demos": held_out}}
-        for name, held_out in (("a", 8), ("b", 32), ("c", 8))
+        name: {
+            "files": ["configs/policy/two_stage.yaml"],
+            "set": {"data.validation_demos": held_out, "trainer.steps": steps},
+        }
+        for name, held_out, steps in (("a", 8, 2), ("b", 32, 2), ("c", 8, 3))
     }
     found = planned(tmp_path, sweep={}, cells=cells)
     videos = [name for name, step in found.steps.items() if step.stage == "train_video"]
@@ -517,6 +530,10 @@ def test_compared_are_recipes_wherever_they_agree_and_cells_by_their_names(tmp_p
             {"sweep": {}, "cells": {"a": JOINT | {"sweep": {"data.demos": [4]}}, "a-demos4": JOINT}},
             "two cells called 'a-demos4'",
         ),
+        (
+            {"sweep": {}, "cells": {"a": JOINT, "b": JOINT | {"set": {"evaluate.seed": 3}}}},
+            "'a train' and 'b train' are the same; drop one",
+        ),
         ({"sweep": {"trainer.seed": [1, 1]}}, "two cells called 'two_stage-seed1-demos4'"),
         (
             {"video": {"files": ["configs/video/stage_one.yaml"], "set": {"data.clip.stride": 2}}},
@@ -534,5 +551,7 @@ def test_a_wrong_file_is_one_clear_error(tmp_path: Path, change: dict[str, objec
 )
 def test_every_shipped_experiment_is_valid(path: Path):
     found = plan(read(path))
+    if all("full" in cell.at for cell in found.experiment.cells.values() if not cell.policy):
+        assert len(plan(found.experiment, ["configs/full.yaml"]).cells) <= len(found.cells)
     for pair in found.experiment.compare:
         assert any(set(pair) <= {one, other, *recipes(found, one, other)} for one, other in found.pairs), pair

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -42,9 +43,10 @@ def poses_of(where: str, table: pa.Table, known: Sequence[str], source: Source) 
     """What the robot does in an episode; `table` holds its rows, `known` are the dataset's columns.
 
     Raises:
-        UserError: a column is missing, too short, or holds no rotation.
+        UserError: a column is missing, too short, or holds no rotation, or one value is to be two things.
     """
     config = source.lerobot
+    _once_each(where, source)
 
     def named(setting: str) -> str:
         return source.setting(f"lerobot.{setting}")
@@ -99,6 +101,29 @@ def poses_of(where: str, table: pa.Table, known: Sequence[str], source: Source) 
         ) from error
     tensors = (torch.from_numpy(x).float() for x in (position, rotation, opening, gripper))
     return Poses(*tensors, has_rotation=config.rotation != NONE)
+
+
+def _once_each(where: str, source: Source) -> None:
+    """No value is read as two things, as when a quaternion takes the place of the defaults' three angles.
+
+    Raises:
+        UserError: one is.
+    """
+    config = source.lerobot
+    places = {
+        "position": range(config.position_at, config.position_at + 3),
+        "rotation": range(config.rotation_at, config.rotation_at + DIGITS[config.rotation_as]),
+        "opening": config.opening_at,
+    }
+    of = {name: {(getattr(config, name), at) for at in of} for name, of in places.items()}
+    of = {name: values for name, values in of.items() if getattr(config, name) != NONE}
+    for one, other in itertools.combinations(of, 2):
+        if both := sorted(of[one] & of[other]):
+            column, at = both[0]
+            raise UserError(
+                f"{where}: value {at} of '{column}' is to be part of the {one} and of the {other}; set "
+                f"{source.setting(f'lerobot.{other}_at')} (or {source.setting(f'lerobot.{other}')} {NONE})"
+            )
 
 
 def camera_of(

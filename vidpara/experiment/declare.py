@@ -158,15 +158,13 @@ def _only(
     left = [name for name in cells if name not in chosen]
     return {
         "cells": {name: cells[name] for name in chosen},
-        "compare": [
-            pair for pair in pairs if not any(_is_of(name, recipe) for name in pair for recipe in left)
-        ],
+        "compare": [pair for pair in pairs if not names_one_of(pair, left)],
     }
 
 
-def _is_of(name: str, recipe: str) -> bool:
-    """Whether `name` is the recipe's, or that of one of its cells."""
-    return name == recipe or name.startswith(f"{recipe}-")
+def names_one_of(pair: Sequence[str], recipes: Sequence[str]) -> bool:
+    """Whether the pair has one of these recipes, or one of their cells."""
+    return any(f"{name}-".startswith(f"{recipe}-") for name in pair for recipe in recipes)
 
 
 def _recipe(kind: type[Recipe], content: Any, path: Path, where: str) -> Any:

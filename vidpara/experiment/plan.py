@@ -1,8 +1,7 @@
 """An experiment -> cells, and the stage commands that each cell needs.
 
-What a command's settings resolve to, the rollouts' content and the steps before it are hashed into the place of its
-product. So a finished step is never run twice, a changed one is never taken for the old one, and cells share what they
-have in common.
+What a command's settings resolve to, the rollouts' content and the steps before it are hashed into its product's place:
+a finished step is never run twice, a changed one never taken for the old one, and cells share what they have in common.
 """
 
 from __future__ import annotations
@@ -77,7 +76,7 @@ def plan(experiment: Experiment, overlays: Sequence[str] = ()) -> Plan:
 
     Raises:
         UserError: a cell's files, flags or sizes do not fit, it says nothing of the size that `overlays` are, `compare`
-            names no cell, two cells have one name, or a picture for the page is missing.
+            names no cell, two cells have one name or are one training, or a picture for the page is missing.
     """
     check_sizes(experiment, overlays)
     if overlays:
@@ -95,19 +94,23 @@ def plan(experiment: Experiment, overlays: Sequence[str] = ()) -> Plan:
             steps |= {step.name: step for step in found}
             result = experiment.results / f"{name}.json"
             cells.append(Cell(name, base, swept, test, tuple(step.name for step in found), result))
-    _check(experiment, cells)
+    _check(experiment, cells, steps)
     if planner.collected and planner.collected.name in steps:
         first = [planner.collected, planner.check(planner.collected)]
         steps = {step.name: step for step in first} | steps
     return Plan(experiment, tuple(cells), steps, tuple(_pairs(experiment, cells)))
 
 
-def _check(experiment: Experiment, cells: Sequence[Cell]) -> None:
+def _check(experiment: Experiment, cells: Sequence[Cell], steps: Mapping[str, Step]) -> None:
     names = [cell.name for cell in cells]
     if twice := [name for name in names if names.count(name) > 1]:
         raise UserError(
             f"{experiment.name} has two cells called '{twice[0]}'; rename one, or sweep other values"
         )
+    trained: dict[str, str] = {}
+    for step in steps.values():
+        if step.stage == "train_policy" and (other := trained.setdefault(step.key, step.name)) != step.name:
+            raise UserError(f"{experiment.name}: '{other}' and '{step.name}' are the same; drop one")
     if missing := [picture for picture in experiment.pictures if not picture.is_file()]:
         raise UserError(f"{experiment.name}: the picture {missing[0]} does not exist")
 
@@ -164,10 +167,8 @@ class _Planner:
         held_out = self._load("evaluate_policy", words, name).held_out
         seen = [self.collected] if held_out and self.collected else []
         needs = tuple(step.name for step in (*seen, *trained[-1:]))
-        step = Step(
-            f"{name} evaluate", "evaluate_policy", words, key, needs, place, place.with_suffix(".log")
-        )
-        return [*trained, step]
+        log = place.with_suffix(".log")
+        return [*trained, Step(f"{name} evaluate", "evaluate_policy", words, key, needs, place, log)]
 
     def _training(self, name: str, recipe: CellRecipe, settings: Mapping[str, Any]) -> list[Step]:
         """The steps up to the policy: rollouts, and stage one where the recipe starts from it and names no finished

@@ -9,14 +9,15 @@ from pathlib import Path
 from vidpara import cli
 from vidpara.cli import UserError
 from vidpara.config import CollectConfig, EvaluateConfig, TrainPolicyConfig, TrainVideoConfig
-from vidpara.experiment.declare import EVALUATION, Experiment, Recipe
+from vidpara.experiment.declare import EVALUATION, Experiment, Recipe, names_one_of
 
 
 def resized(experiment: Experiment, overlays: tuple[str, ...]) -> Experiment:
     """The experiment with these overlays in the place of all that it names; its results' folder is named after them.
+    Finished policies (`policy`) are of the size that they were trained at, and left out.
 
     Raises:
-        UserError: it says what something is at other sizes, and not at this one.
+        UserError: it says what something is at other sizes, and not at this one, or has finished policies alone.
     """
     for name, recipe, _ in _recipes(experiment):
         if recipe.at and not {Path(overlay).stem for overlay in overlays} & recipe.at.keys():
@@ -25,9 +26,14 @@ def resized(experiment: Experiment, overlays: tuple[str, ...]) -> Experiment:
                 f"{name}.at.{Path(overlays[0]).stem} to its file ({{}} if nothing differs)"
             )
     size = "-".join(Path(overlay).stem for overlay in overlays)
+    trained = {name: cell for name, cell in experiment.cells.items() if not cell.policy}
+    if not trained:
+        raise UserError(f"'{experiment.name}' trains nothing that could be of size {size}")
+    left = [name for name in experiment.cells if name not in trained]
     return dataclasses.replace(
         experiment,
-        cells={name: dataclasses.replace(cell, overlays=()) for name, cell in experiment.cells.items()},
+        cells={name: dataclasses.replace(cell, overlays=()) for name, cell in trained.items()},
+        compare=tuple(pair for pair in experiment.compare if not names_one_of(pair, left)),
         video=dataclasses.replace(experiment.video, overlays=()),
         overlays=overlays,
         results=experiment.results.with_name(f"{experiment.results.name}-{size}"),
