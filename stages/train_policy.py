@@ -14,6 +14,7 @@ from vidpara.data.sources import read_sources
 from vidpara.data.split import workspace
 from vidpara.evaluation.evaluators import ActionErrors, ImaginedPlans, Strips
 from vidpara.hub import prepare_push, push
+from vidpara.policy import VideoPolicy
 from vidpara.run_folder import PRODUCTS, as_begun, keep_fitted, save_policy
 from vidpara.training.optimizer import ParamGroup
 from vidpara.training.processes import after_the_first, launched, processes
@@ -26,7 +27,6 @@ def run(config: TrainPolicyConfig, argv: list[str]) -> None:
     if config.plan:
         print(memory.report(config, config.plan))
         return
-    config = as_told(config)
     check_launch(config.trainer, config.optimizer)
     team = processes()
     prepare_push(config.hub)
@@ -36,13 +36,14 @@ def run(config: TrainPolicyConfig, argv: list[str]) -> None:
     autoencoder = build_reader(initial, episodes)
     space = workspace(episodes, config.data.workspace)
     policy = build_policy(initial, autoencoder, space, episodes)
+    config = as_told(config, policy.head)
     data = build_data(config, episodes, autoencoder, policy.image_encoder, team, policy.acting, labelled=True)
 
-    # of whole clips; what a policy on an image is trained on has their first frames alone
+    # of whole clips; what a policy that sees the present alone is trained on has their first frames
     evaluators = [ActionErrors(data.validation), Strips(data.training, data.validation, config.run / "vis")]
-    if config.policy.kind == "video":
+    if isinstance(policy, VideoPolicy):
         evaluators.append(ImaginedPlans(data.validation, config.sample_steps, config.run / "vis"))
-    else:
+    if not policy.sees_clips:
         data = data.of_the_present()
     train(
         policy,

@@ -12,7 +12,7 @@ import torch
 from diffusers import AutoencoderKLTemporalDecoder
 
 from vidpara.build import build_autoencoder, build_image_encoder, build_unet, build_vit
-from vidpara.build_policy import as_told, build_policy, build_reader, from_video_run
+from vidpara.build_policy import as_told, build_head, build_policy, build_reader, from_video_run
 from vidpara.cli import UserError, dump
 from vidpara.config import (
     ACTConfig,
@@ -191,10 +191,12 @@ def test_a_vit_that_cannot_be_is_refused_before_any_frame_is_read(vit: ViTConfig
 )
 def test_only_a_head_that_is_told_the_camera_sees_shifted_images(head, shift, capsys):
     config = TrainPolicyConfig(data=DataConfig(shift=4), policy=PolicyConfig(head=head))
-    assert as_told(config).data.shift == shift
+    built = build_head(head, 32, 6, SPACE)
+    assert as_told(config, built).data.shift == shift
     said = capsys.readouterr().err
     assert (said == "") == (shift == 4) and ("data.shift 4 is left out" in said) == (shift == 0)
-    assert as_told(replace(config, data=DataConfig(shift=0))).data.shift == 0 and not capsys.readouterr().err
+    unshifted = replace(config, data=DataConfig(shift=0))
+    assert as_told(unshifted, built).data.shift == 0 and not capsys.readouterr().err
 
 
 def test_a_run_goes_on_with_the_autoencoder_that_it_began_with(tmp_path):

@@ -68,16 +68,15 @@ def build_head(config: HeadConfig, channels: int, steps: int, space: Workspace) 
             return ACTHead(channels, steps, config, space)
 
 
-def as_told(config: TrainPolicyConfig) -> TrainPolicyConfig:
+def as_told(config: TrainPolicyConfig, head: Head) -> TrainPolicyConfig:
     """The configuration without shifted images for a head that answers in the world and is not told the camera: a shift
     moves the camera, so that the same picture would have many answers.
     """
-    head = config.policy.head
-    if not config.data.shift or head.kind == "pixel" or head.coordinates == "image":
+    if not config.data.shift or head.told_camera:
         return config
     say(
-        f"note: data.shift {config.data.shift} is left out: it moves the camera, which policy.head.kind {head.kind} is "
-        "not told"
+        f"note: data.shift {config.data.shift} is left out: it moves the camera, which policy.head.kind "
+        f"{config.policy.head.kind} is not told"
     )
     return replace(config, data=replace(config.data, shift=0))
 

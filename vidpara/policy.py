@@ -30,6 +30,9 @@ NOISE_SEED = 0
 class Policy(nn.Module):
     """What all policies share: an observation becomes features, and the head makes a chunk of actions of them."""
 
+    sees_clips = False
+    """Whether training shows it the frames to come, too, and not the present one alone."""
+
     def __init__(
         self,
         backbone: VideoModel | ImageModel,
@@ -144,6 +147,7 @@ class ImagePolicy(Policy):
 class VideoPolicy(Policy):
     """The video model's decoder features at one noise level, read by an action head, both trained together."""
 
+    sees_clips = True
     backbone: VideoModel
 
     def __init__(

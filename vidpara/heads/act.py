@@ -28,6 +28,8 @@ LARGEST_OPENING = 0.1
 class ACTHead(nn.Module):
     """The published policy on a backbone's patch features. Positions are normalised to [-1, 1] of the workspace."""
 
+    told_camera = False
+
     def __init__(self, channels: int, steps: int, config: HeadConfig, workspace: Workspace) -> None:
         super().__init__()
         self.config, act = config, config.act

@@ -28,6 +28,8 @@ OPENING_BINS = Bins(0.0, 0.1, 8)
 class PixelHead(nn.Module):
     """Volume logits over (height bin, row, column) for each action step, and readouts at one pixel."""
 
+    told_camera = True
+
     def __init__(self, channels: int, steps: int, config: HeadConfig, workspace: Workspace) -> None:
         super().__init__()
         self.config, self.steps = config, steps

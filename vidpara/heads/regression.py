@@ -29,7 +29,7 @@ class RegressionHead(nn.Module):
 
     def __init__(self, channels: int, steps: int, config: HeadConfig, workspace: Workspace) -> None:
         super().__init__()
-        self.config = config
+        self.config, self.told_camera = config, config.coordinates == "image"
         self.register_buffer("low", torch.tensor(workspace.low), persistent=False)
         self.register_buffer("high", torch.tensor(workspace.high), persistent=False)
         self.register_buffer("home", torch.tensor(workspace.home), persistent=False)
