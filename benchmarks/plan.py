@@ -1,4 +1,4 @@
-"""The table of docs/full_size.md: what `--plan` counts for stage two at full size, without weights and without a GPU.
+"""The tables of docs/full_size.md: what `--plan` counts for both stages at full size, without weights and without a GPU.
 
 The published configurations are written into a folder, and shapes come from there. Prints and writes
 results/benchmarks/plan.json, GiB on each GPU.
@@ -19,7 +19,7 @@ from transformers import CLIPVisionConfig
 from benchmarks.full_size import SIZES, flops
 from benchmarks.harness import RESULTS
 from vidpara.cli import load
-from vidpara.config import TrainPolicyConfig
+from vidpara.config import TrainPolicyConfig, TrainVideoConfig
 from vidpara.memory import GIB, plan
 
 GPUS = 8
@@ -37,6 +37,9 @@ CASES["24 GB card"] = [
 CASES |= {
     f"adapters {clips}": ["configs/full.yaml", "--trainer.batch_size", str(clips), "--unet.lora", "16"]
     for clips in (1, 4)
+}
+CASES |= {
+    f"stage one {clips} layers": ["configs/full.yaml", "--trainer.batch_size", str(clips)] for clips in (1, 4)
 }
 
 
@@ -66,7 +69,10 @@ if __name__ == "__main__":
         weights = str(published(Path(name)))
         local = [f"--{part}.weights={weights}" for part in ("unet", "autoencoder", "image_encoder")]
         for case, flags in CASES.items():
-            config = load(TrainPolicyConfig, ["configs/policy/joint.yaml", *flags, *local])
+            if case.startswith("stage one"):
+                config = load(TrainVideoConfig, ["configs/video/stage_one.yaml", *flags, *local])
+            else:
+                config = load(TrainPolicyConfig, ["configs/policy/joint.yaml", *flags, *local])
             one, zero2, fsdp2 = plan(config, GPUS)
             sizes = {key: round(getattr(one, key) / GIB, 2) for key in PARTS}
             found[case] = {

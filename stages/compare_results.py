@@ -30,7 +30,10 @@ def main(a: tyro.conf.Positional[Path], b: tyro.conf.Positional[Path]) -> None:
         print(f"{first.cell:{width}} {label:5}  {counts[0]:{len(second.cell) + 6}d} {counts[1]:5d}")
     print(
         f"\nMcNemar, exact, two-sided: p = {paired.p_value:.4g} ({paired.only_a} : {paired.only_b} starts differ)"
+        "\nOf these two trainings; another seed of a recipe is another policy (docs/compare.md)"
     )
+    for difference in results.judged_otherwise(first, second):
+        print(f"note: judged with another {difference}")
 
 
 if __name__ == "__main__":

@@ -47,7 +47,7 @@ def main(
         slurm: settings for submitit, such as slurm_partition=gpu gpus_per_node=1 timeout_min=600.
         reuse: count cells as finished whose results are in the repository, made by the same plan.
         train_only: evaluate nothing; with the run folders the same command goes on where there is a simulator.
-        dry_run: print the commands that are still to run, and run nothing.
+        dry_run: print all commands, each with how far it is, and run nothing.
     """
     whole = plan(read(experiment), overlays)
     planned = select(whole, only) if only else whole

@@ -89,6 +89,14 @@ def test_compare_refuses_another_task(name: str):
         results.compare(one, other)
 
 
+def test_what_two_evaluations_were_judged_by_is_named_where_it_differs():
+    config = {"policy": "a", "videos": 3, "camera_error": 0.0, "controller": {"stall": 0.01, "gain": 1.4}}
+    other = {"policy": "b", "videos": 0, "controller": {"stall": 0.0, "gain": 1.4}, "later": 1}
+    a, b = found("PM", "a")._replace(config=config), found("PM", "b")._replace(config=other)
+    assert results.judged_otherwise(a, b) == ["controller.stall: 0.01 for 'a', 0.0 for 'b'"]
+    assert results.judged_otherwise(a, a) == []
+
+
 def test_no_path_of_this_machine_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     words = [

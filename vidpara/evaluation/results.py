@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from vidpara.cli import UserError
+from vidpara.cli import UserError, flatten
 from vidpara.evaluation.rollout import Outcome
 from vidpara.evaluation.statistics import Paired, mcnemar, wilson
 from vidpara.files import write_atomically
@@ -27,6 +27,18 @@ LOOK = "seconds_per_look"
 """Measured by the evaluation itself: how long the policy took for a look (median)."""
 SAME = ("suite", "task", "max_steps")
 """What pairs of episodes have in common beside their starts."""
+NO_MATTER = (
+    "policy",
+    "output",
+    "cell",
+    "episodes",
+    "videos",
+    "failures",
+    "workers",
+    "held_out",
+    "cuda_graph",
+)
+"""Settings of an evaluation that do not change what a start comes to."""
 
 
 class EpisodeRecord(NamedTuple):
@@ -163,6 +175,18 @@ def paired(a: Results, b: Results) -> bool:
     except UserError:
         return False
     return True
+
+
+def judged_otherwise(a: Results, b: Results) -> list[str]:
+    """Settings in which two evaluations differ and that may be why their episodes do; `compare` takes them as they are.
+    Settings that an older file does not have are left out.
+    """
+    ours, theirs = flatten(a.config), flatten(b.config)
+    return [
+        f"{name}: {ours[name]} for '{a.cell}', {theirs[name]} for '{b.cell}'"
+        for name in ours
+        if name in theirs and ours[name] != theirs[name] and name not in NO_MATTER
+    ]
 
 
 def success(results: Results) -> str:
