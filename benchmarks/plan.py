@@ -1,4 +1,4 @@
-"""The tables of docs/full_size.md: what `--plan` counts for both stages at full size, without weights and without a GPU.
+"""The tables of docs/full_size.md: what `--plan` counts at full size, without weights and without a GPU.
 
 The published configurations are written into a folder, and shapes come from there. Prints and writes
 results/benchmarks/plan.json, GiB on each GPU.
