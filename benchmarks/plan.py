@@ -1,20 +1,15 @@
 """The tables of docs/full_size.md: what `--plan` counts at full size, without weights and without a GPU.
 
-The published configurations are written into a folder, and shapes come from there. Prints and writes
-results/benchmarks/plan.json, GiB on each GPU.
+Prints and writes results/benchmarks/plan.json, GiB on each GPU.
 """
 
 from __future__ import annotations
 
 import json
-import tempfile
-from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKLTemporalDecoder, UNetSpatioTemporalConditionModel
 from torch._subclasses.fake_tensor import FakeTensorMode
-from transformers import CLIPVisionConfig
 
 from benchmarks.full_size import SIZES, flops
 from benchmarks.harness import RESULTS
@@ -43,46 +38,23 @@ CASES |= {
 }
 
 
-def published(folder: Path) -> Path:
-    """Stable Video Diffusion's configurations, without weights."""
-    with torch.device("meta"):
-        unet = UNetSpatioTemporalConditionModel(
-            sample_size=96, num_attention_heads=(5, 10, 20, 20), num_frames=14
-        )
-        vae = AutoencoderKLTemporalDecoder(
-            block_out_channels=(128, 256, 512, 512),
-            down_block_types=("DownEncoderBlock2D",) * 4,
-            layers_per_block=2,
-        )
-    unet.save_config(folder / "unet")
-    vae.save_config(folder / "vae")
-    CLIPVisionConfig(
-        hidden_size=1280, intermediate_size=5120, num_hidden_layers=32, num_attention_heads=16, projection_dim=1024,
-        patch_size=14, image_size=224, hidden_act="gelu",
-    ).save_pretrained(folder / "image_encoder")  # fmt: skip
-    return folder
-
-
 if __name__ == "__main__":
     found: dict[str, Any] = {"torch": torch.__version__}
-    with tempfile.TemporaryDirectory() as name:
-        weights = str(published(Path(name)))
-        local = [f"--{part}.weights={weights}" for part in ("unet", "autoencoder", "image_encoder")]
-        for case, flags in CASES.items():
-            if case.startswith("stage one"):
-                config = load(TrainVideoConfig, ["configs/video/stage_one.yaml", *flags, *local])
-            else:
-                config = load(TrainPolicyConfig, ["configs/policy/joint.yaml", *flags, *local])
-            one, zero2, fsdp2 = plan(config, GPUS)
-            sizes = {key: round(getattr(one, key) / GIB, 2) for key in PARTS}
-            found[case] = {
-                "millions": round(one.parameters / 1e6, 1), "millions_trained": round(one.trained / 1e6, 1), **sizes,
-                "one_gpu": round(one.total / GIB, 1),
-            }  # fmt: skip
-            if config.optimizer.kind == "adamw":
-                for name, divided in (("zero2", zero2), ("fsdp2", fsdp2)):
-                    found[case][f"{name}_gathered"] = round(divided.gathered / GIB, 2)
-                    found[case][f"{name}_on_{GPUS}"] = round(divided.total / GIB, 1)
+    for case, flags in CASES.items():
+        if case.startswith("stage one"):
+            config = load(TrainVideoConfig, ["configs/video/stage_one.yaml", *flags])
+        else:
+            config = load(TrainPolicyConfig, ["configs/policy/joint.yaml", *flags])
+        one, zero2, fsdp2 = plan(config, GPUS)
+        sizes = {key: round(getattr(one, key) / GIB, 2) for key in PARTS}
+        found[case] = {
+            "millions": round(one.parameters / 1e6, 1), "millions_trained": round(one.trained / 1e6, 1), **sizes,
+            "one_gpu": round(one.total / GIB, 1),
+        }  # fmt: skip
+        if config.optimizer.kind == "adamw":
+            for name, divided in (("zero2", zero2), ("fsdp2", fsdp2)):
+                found[case][f"{name}_gathered"] = round(divided.gathered / GIB, 2)
+                found[case][f"{name}_on_{GPUS}"] = round(divided.total / GIB, 1)
     with FakeTensorMode():
         found["forward_tflop"] = {size: round(flops(size), 2) for size in SIZES}
     text = json.dumps(found, indent=1)

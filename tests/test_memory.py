@@ -17,6 +17,7 @@ from vidpara.build import build_unet, shaped_autoencoder
 from vidpara.build_policy import build_policy
 from vidpara.cli import UserError, load
 from vidpara.config import TrainPolicyConfig, TrainVideoConfig
+from vidpara.models import pretrained, published
 from vidpara.models.activations import activations
 from vidpara.models.autoencoder import Pixels
 from vidpara.models.checkpointing import layers
@@ -164,7 +165,9 @@ def test_what_cannot_be_trained_is_not_planned(gpus: int, flags: list[str], mess
         memory.report(config, gpus)
 
 
-def test_the_published_size_is_planned_from_its_configuration_alone(tmp_path: Path):
+def test_the_published_size_is_planned_from_its_configuration_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     with torch.device("meta"):
         unet = UNetSpatioTemporalConditionModel(sample_size=96, num_attention_heads=(5, 10, 20, 20))
     unet.save_config(tmp_path / "unet")
@@ -186,6 +189,20 @@ def test_the_published_size_is_planned_from_its_configuration_alone(tmp_path: Pa
     config = load(TrainPolicyConfig, ["configs/policy/joint.yaml", "configs/full.yaml", *flags, *size])
     found = memory.plan(config).ddp
     assert 1_524.6e6 < found.parameters < 1_625e6  # SVD's UNet, its autoencoder and the head
+
+    def asked(*_: object, **__: object) -> None:
+        raise AssertionError("the hub was asked, where a licence may not have been accepted")
+
+    monkeypatch.setattr(pretrained, "hf_hub_download", asked)
+    monkeypatch.setattr(published, "hf_hub_download", asked)
+    words = ["configs/policy/joint.yaml", "configs/full.yaml", "--image_encoder.kind", "zeros", *size]
+    assert memory.plan(load(TrainPolicyConfig, words)).ddp == found
+    whole = memory.plan(
+        load(TrainPolicyConfig, ["configs/policy/joint.yaml", "configs/full.yaml", *size])
+    ).ddp
+    assert 600e6 < whole.parameters - found.parameters < 660e6  # CLIP's ViT-H/14, which reads the image
+    words = ["configs/policy/dinov3_para.yaml", "configs/full.yaml", *size, "--optimizer.kind", "adamw"]
+    assert 21.5e6 < memory.plan(load(TrainPolicyConfig, words)).ddp.parameters < 23e6
 
 
 def test_an_unknown_image_size_is_one_clear_error():

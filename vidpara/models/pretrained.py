@@ -22,6 +22,7 @@ from torch._guards import detect_fake_mode
 
 from vidpara.cli import UserError
 from vidpara.config import UNetConfig, ViTConfig
+from vidpara.models.known_shapes import known, only_shapes
 from vidpara.models.weight_files import variant_of
 
 UNUSED = {
@@ -36,6 +37,8 @@ ALSO = {"CLIPVisionModelWithProjection": "clip"}
 def subfolder(weights: str, name: str) -> str | None:
     """A pipeline folder or hub id holds the model in a subfolder; a model's own folder or hub id holds it directly."""
     folder = Path(weights)
+    if only_shapes(weights):
+        return None
     if not folder.exists() and not _is_path(weights):
         return None if _holds_one_model(weights, name) else name
     if (folder / "config.json").is_file() or folder.is_file():
@@ -45,7 +48,8 @@ def subfolder(weights: str, name: str) -> str | None:
 
 
 def pretrained(kind, weights: str, sub: str | None):
-    """The model with its weights; where tensors are only planned (`vidpara.memory`), its shapes alone.
+    """The model with its weights; where tensors are only planned (`vidpara.memory`), its shapes alone,
+    of SVD and DINOv3 without asking the hub.
 
     Half-precision weights become float32. Nothing is unpickled.
 
@@ -55,6 +59,8 @@ def pretrained(kind, weights: str, sub: str | None):
     named = {"subfolder": sub} if sub else {}
     place = Path(weights, sub or "")
     local, planned = Path(weights).exists() or _is_path(weights), detect_fake_mode() is not None
+    if only_shapes(weights) and (shapes := known(kind, weights)) is not None:
+        return shapes
     try:
         variant = variant_of(place, _stem(kind), kind.__name__) if local and not planned else None
         if not local:

@@ -19,6 +19,7 @@ from torch._subclasses.fake_tensor import unset_fake_temporarily
 from vidpara.cli import UserError
 from vidpara.config import DiffusionConfig
 from vidpara.models.diffusion import scheduler
+from vidpara.models.known_shapes import only_shapes
 
 SCHEDULER = "scheduler/scheduler_config.json"
 PREPROCESSING = "preprocessor_config.json"
@@ -118,7 +119,9 @@ def _same(theirs: Any, ours: Any) -> bool:
 
 
 def _read(weights: str, path: str) -> dict[str, Any] | None:
-    """A file of a folder or hub id; None where there is none, or no way to ask."""
+    """A file of a folder or hub id; None where there is none, no way to ask, or no weights will be loaded."""
+    if only_shapes(weights):
+        return None
     file = Path(weights, path)
     if not Path(weights).is_dir():
         try:
