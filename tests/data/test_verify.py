@@ -183,7 +183,7 @@ def test_the_pictures_of_a_slow_arm_are_judged_too(tmp_path, name):
 def test_where_the_hand_soon_leaves_the_picture_what_there_is_is_judged(path):
     """It is in view for a short while only: no distance has pairs enough."""
     films = [verify_motion.film(episode) for episode in read_episodes(path)]
-    left = [film._replace(seen=np.arange(len(film.pixel)) < 13) for film in films]
+    left = [film._replace(seen=np.arange(len(film.pixel)) < 4) for film in films]
     assert verify_motion._lag(left) < max(verify_motion.LAGS)
 
 
